@@ -29,7 +29,7 @@ from sentence_transformers import SentenceTransformer
 
 from cuvee import run_study
 from cuvee.encoders import build_encoder, find_minilm, resolve_encoder
-from cuvee.encoders.loading import WAYS
+from cuvee.encoders.models import WAYS
 from cuvee.probe import fit_probe
 
 DATA = Path(os.environ.get("CUVEE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 
 from cuvee.errors import RunFolderError
 
-# Table and row -> the row as it is to be stored; None where it is not what was written.
 Row = tuple[str | bytes | int | float | None, ...]
+# Table and row -> the row as it is to be stored; None where it is not what was written.
 Fix = Callable[[str, Row], Row | None]
 # What damage to a ledger costs.
 ANSWERS_LOST = (
@@ -24,10 +24,9 @@ ANSWERS_LOST = (
 )
 # What damage to the trials of a run folder costs.
 TRIALS_LOST = "a trial that cannot be read is trained again, the others are not, and the LLM is asked nothing"
-# Bytes free on a disk below which a database that cannot be read may lack room and no more.
 _HEADER, _PAGE = 100, 4096
 _BYTES_A_ROW = 50
-_ROOM = 2**22
+_ROOM = 2**22  # bytes free on a disk below which a database that cannot be read may lack room and no more
 
 
 def make_database(path: Path, schema: Sequence[str]) -> None:

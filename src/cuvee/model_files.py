@@ -15,15 +15,14 @@ from typing import TypeVar
 from cuvee.errors import InputError, MissingDependency
 from cuvee.fingerprint import hash_texts
 
-# Seconds that the hub has to answer: its own client would try for a minute and more.
 T = TypeVar("T")
 PREFIX = "hf:"
 SMOLLM2 = "smollm2"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-_REACH_S = 5.0
-# Of files that decide what a model says: weights, config, tokenizer, chat template.
+_REACH_S = 5.0  # seconds that the hub has to answer: its own client would try for a minute and more
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?(?:@[\w./-]+)?")
+# Of files that decide what a model says: weights, config, tokenizer, chat template.
 MODEL_SUFFIXES = (".safetensors", ".bin", ".gguf", ".json", ".txt", ".model", ".jinja")
 
 

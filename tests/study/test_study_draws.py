@@ -20,7 +20,7 @@ from cuvee.study.draws import ChosenDraws, read_draws
 from cuvee.study.planning import plan_study
 from cuvee.study.prepare import FRESH
 from cuvee.study.running import Mixing, make_mixing
-from cuvee.study.trials import choose_real, list_corpora, mix_cell
+from cuvee.study.trials import choose_real, list_corpora
 
 REAL = Corpus.from_rows([{"text": f"real {y} {i}", "target": y} for y in "ab" for i in range(4)])
 MADE = Corpus.from_rows([{"text": f"made {y} {i}", "target": y} for y in "ab" for i in range(60)], origin="synthetic")
@@ -225,7 +225,8 @@ def test_only_rows_that_cells_can_hold_are_embedded_and_they_are_those_of_a_pool
         whole = config | {"mix": {"amounts": ["1x", "3x", "all"], "shape_share": 0.5}}
         with open_study(whole, out=tmp_path / "all") as other:
             every = other.pools
-        blends = [[mix_cell(flow.study, p, o.cell, o.draw).corpus for o in planned] for p in (pools, every)]
+        mixings = [make_mixing(flow.study, list_corpora(p), {o.draw.real for o in planned}) for p in (pools, every)]
+        blends = [[mixing.mix(o.cell, o.draw).corpus for o in planned] for mixing in mixings]
     held = {text for blend in blends[0] for text in blend.texts} & {row["text"] for row in made}
     taken = [len(pool.rejected) for found in (pools, every) for pool in found.values()]
     assert 0 < taken[0] < taken[1] == 90

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 import pytest
 
-from cuvee.encoders import loading
+from cuvee.encoders import models
 from cuvee.study import run_study
 from cuvee.study.demo import read_headlines
 
@@ -48,6 +48,6 @@ def test_shards_of_unequal_sizes_in_small_batches_give_the_same_bytes_as_one_fil
     pool = {"dial": "select", "select": {"metric": "dcscore", "levels": 2}}
     expected = run(settings, whole, tmp_path / "one", **pool)
     assert len(expected) == 7
-    monkeypatch.setattr(loading, "BATCH", 37)
-    monkeypatch.setattr(loading, "MAPPED_BYTES", 1)
+    monkeypatch.setattr(models, "BATCH", 37)
+    monkeypatch.setattr(models, "MAPPED_BYTES", 1)
     assert run(settings, shards, tmp_path / "many", **pool) == expected

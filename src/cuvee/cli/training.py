@@ -40,10 +40,9 @@ from cuvee.train import (
 )
 from cuvee.train.settings import TextWriter, Trained
 
-# Losses that use sentence vectors with every trainer.
 _NAMED = ("trainer", "loss", "steps", "seed", "source_weight")
 _OF_STUDIES = ("program",)
-_CHECKING = ("imp", "dimp", "source_weight", "agreement_filter")
+_CHECKING = ("imp", "dimp", "source_weight", "agreement_filter")  # losses that use sentence vectors with every trainer
 _FREE = tuple(field.name for field in fields(TrainSettings) if field.name not in (*_NAMED, *_OF_STUDIES))
 _LOSS_HELP = f"{', '.join(LOSSES)} [default: source_weight where real and synthetic rows have labels, else ce]"
 _TRAINERS = "classification: probe (default) or encoder; generation: causal; retrieval: retriever"

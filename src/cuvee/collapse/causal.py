@@ -22,9 +22,8 @@ from cuvee.store import StoredPool
 from cuvee.train.causal import CausalWriter, fill_causal_settings, train_causal
 from cuvee.train.model import TunedChecker, make_ready
 
-# Fraction of the held-out rows, those that the untuned model finds least probable.
 SCORE = "loss"
-TAIL = 0.1
+TAIL = 0.1  # fraction of the held-out rows, those that the untuned model finds least probable
 _TIMED = 8  # rows
 
 

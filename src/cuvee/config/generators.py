@@ -15,7 +15,7 @@ from cuvee.corpus import Task
 from cuvee.errors import ConfigError
 from cuvee.masking import name_secrets, spell_host, unset_variables
 from cuvee.mix import OBJECTIVES
-from cuvee.records import UNORDERED
+from cuvee.records import UNORDERED, Prices
 
 
 class Writer(Section):
@@ -205,6 +205,12 @@ class FileGenerator(Section):
 
 LanguageModel = EmbeddedGenerator | EndpointGenerator | TransformersGenerator
 Generator = Annotated[LanguageModel | FileGenerator, Field(discriminator="kind")]
+
+
+def find_prices(part: Generator) -> Prices | None:
+    """What an LLM charges, if that is known."""
+    prices = part.prices if isinstance(part, EndpointGenerator) else None
+    return None if prices is None else Prices(**prices.model_dump())
 
 
 class DedupeConfig(Section):

@@ -12,7 +12,7 @@ from cuvee.generate.calls import Endpoint, Sampling
 from cuvee.generate.client import OpenedLLM
 from cuvee.generate.embedded import LONG_TEXTS, SHORT_TEXTS, EmbeddedLLM
 from cuvee.generate.transformers_llm import TransformersLLM
-from cuvee.records import Budget, Prices
+from cuvee.records import Budget
 
 
 def find_sampling(part: generators.LanguageModel) -> Sampling:
@@ -61,6 +61,6 @@ def make_endpoint(part: generators.EndpointGenerator, *, key: str | None) -> End
         api_key=key,
         key_name=part.api_key_env or "",
         budget=Budget(**part.budget.model_dump()),
-        prices=None if part.prices is None else Prices(**part.prices.model_dump()),
+        prices=generators.find_prices(part),
         **part.model_dump(include={"model", "api", "omit", "extra_body", "system", *limits}),
     )

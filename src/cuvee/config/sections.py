@@ -127,10 +127,10 @@ def know(table: Collection[str], what: str, *, own: bool = False) -> AfterValida
     return AfterValidator(check)
 
 
-# Numbers of real rows a label; the largest is the main one.
 Trainer = Annotated[str, know(TRAINERS, "trainer", own=True)]
 Loss = Annotated[str, know(LOSSES, "loss", own=True)]
 Size = int | Literal["all"]
+# Numbers of real rows a label; the largest is the main one.
 Sizes = Annotated[Size | tuple[Size, ...] | None, BeforeValidator(_check_sizes)]
 
 

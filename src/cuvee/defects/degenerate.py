@@ -139,9 +139,9 @@ _NEVER_LAST = {
     "es": frozenset("el los las un una unos y o de del mi tu su".split()),
     "fr": frozenset("le les des du un une et ou de mon ma mes ton ta tes son".split()),
 }
-# a full stop of any script, then closing quotes, brackets, emoji and the like
 _SIGNS = re.compile(r"([^\w])\1{50,}")
 _READ, _END = 4_000, 500  # characters in which an end is looked for: what comes before could be marks alone
+# a full stop of any script, then closing quotes, brackets, emoji and the like
 _ENDED = re.compile(r"[.!?…。！？؟।։:;\u2600-\u27bf\U0001f300-\U0001faff][^\w,]*$")
 _OPEN = re.compile(r"(?:,|[(\[{]|\s[-–—])\s*$|\s\(\w[^()]*$")
 

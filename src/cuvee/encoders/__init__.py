@@ -7,21 +7,17 @@ may end in ``@float32``, ``@bfloat16``, ``@openvino-float32`` or ``@openvino-bfl
 fastest of them on this machine, and says so in its name and hash.
 """
 
-from cuvee.encoders.loading import (
+from cuvee.encoders.loading import CachedEncoder, KnownVectors, SpreadEncoder, WorkerPool, load_encoder
+from cuvee.encoders.models import (
     BUILT_IN,
     DEFAULT_ENCODER,
-    CachedEncoder,
     Encoder,
     HashingEncoder,
-    KnownVectors,
-    SpreadEncoder,
-    WorkerPool,
     WrappedEncoder,
     batches,
     build_encoder,
     empty_rows,
     find_minilm,
-    load_encoder,
     resolve_encoder,
     split_name,
 )

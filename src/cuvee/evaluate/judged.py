@@ -25,9 +25,9 @@ PERMUTATIONS = 4000
 _EXACT_GROUPS = 12  # up to which all swaps are tried: 4096
 _CLOSE = 1e-12  # two differences that are equal but for rounding
 _BLOCK = 4_000_000  # weights held at once
-# Task -> the scores that single items have, so that trials can be compared by them; the first unless one is named.
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
+# Task -> the scores that single items have, so that trials can be compared by them; the first unless one is named.
 ITEM_SCORES: Mapping[str, tuple[str, ...]] = {
     "classification": ("accuracy",),
     "generation": ("token_f1", "rouge_l", "exact_match", "token_probability"),

@@ -39,9 +39,8 @@ Cause = Literal["timeout", "memory", "died"]
 
 # Where libraries of linear algebra look for their number of threads when they are loaded.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-# How often the time and the memory of workers are looked at, where they are limited.
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
-_WATCH_S = 0.2
+_WATCH_S = 0.2  # how often the time and the memory of workers are looked at, where they are limited
 _MOST_THREADS = 4096
 
 

@@ -21,9 +21,8 @@ from cuvee.generate.replies import how_ended, strip_thoughts
 
 # Asked for at once, however many are wanted: few enough that a small model does not lose the thread.
 ITEMS_A_REQUEST = 8
-# Answers in a row that may bring nothing new before a list is given up.
 EXAMPLES_SHOWN = 4
-ATTEMPTS = 4
+ATTEMPTS = 4  # answers in a row that may bring nothing new before a list is given up
 TOKENS_AN_ITEM = 8  # of an answer that lists names: numbering, a few words, the line's end
 LONGEST_ITEM = 8  # words; longer lines are sentences, not names
 # Words of a text that is shown: what it is about is seen by then, and many texts fit into a small context.
@@ -32,10 +31,10 @@ MOST_NAMED = 24  # how many of the latest items a follow-up request names, so th
 TEMPERATURE = 0.7
 SYSTEM = "You plan a varied data set. Answer with a numbered list alone, one item a line, one to three words each."
 
-# Where a name ends and its explanation begins: ``Tone: formal or casual``.
 _ITEM = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*•–])\s*")
 _SPLIT = re.compile(r"\s*[,;]\s+")
 _LEAD_IN = re.compile(r"^(?:sure|certainly|of course|here (?:is|are)|here's|topics?\b)", flags=re.IGNORECASE)
+# Where a name ends and its explanation begins: ``Tone: formal or casual``.
 _EXPLAINED = re.compile(r"\s*(?::|\s[-–—]\s|\()")
 
 

@@ -17,9 +17,8 @@ from cuvee.records import Sampling as Sampling
 _SORTED_JSON = json.JSONEncoder(sort_keys=True)
 _PLAIN_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
-# Requests that may be under way at each replica where no other number is given.
 Api = Literal["chat", "completions"]
-MOST_AT_ONCE = 256
+MOST_AT_ONCE = 256  # requests that may be under way at each replica where no other number is given
 # Parameters that requests always carry (``stop`` if set), unless the endpoint is told to leave them out.
 OMISSIBLE = ("temperature", "top_p", "seed", "stop", "max_tokens")
 

@@ -17,8 +17,8 @@ from cuvee.generate.calls import OMISSIBLE, Answer, Endpoint, Request
 from cuvee.generate.replies import Reply, error_status, list_models, parse_reply, read_body, read_message, wait_seconds
 from cuvee.masking import LEAST_SECRET, fill_variables, join_url, mask_secrets, unset_variables
 
-# What a 429 says that no waiting mends.
 _PASSING = (408, 409, 425, 429)
+# What a 429 says that no waiting mends.
 _USED_UP = re.compile(r"insufficient_quota|exceeded your current quota|(check|see) your (plan|billing)", re.IGNORECASE)
 _LOOK_S = 10.0  # how long the list of models is waited for
 
@@ -231,10 +231,9 @@ class Exchange:
 
 
 # --- what the endpoint was found to refuse ---
-# Parameters whose names are words that a message may hold for other reasons.
 _COMPACT_JSON = json.JSONEncoder(separators=(",", ":"))
 PARAMETERS = ("max_tokens", "top_p", "temperature", "seed", "stop", "min_p", "top_k")
-_WORDS = ("seed", "stop")
+_WORDS = ("seed", "stop")  # parameters whose names are words that a message may hold for other reasons
 _LENGTH = re.compile(r"context (length|size|window)|prompt|messages|input (tokens|length)", re.IGNORECASE)
 _NO_SCHEMA = re.compile(r"response_format|json_schema|structured output|unsupported|not support", re.IGNORECASE)
 

@@ -151,7 +151,6 @@ def _source_strata(known: Sequence[str | None], called: str, sources: Sequence[s
     return {stratum.name: stratum for stratum in sorted(strata, key=lambda s: s.name)}
 
 
-# Reason of rejection -> what a user can do where answers are rejected for it again and again.
 EMPTY = "empty"
 TOO_SHORT = "too short"
 TRUNCATED = "truncated"
@@ -173,6 +172,7 @@ NO_SOURCE = "its source has no row"
 DRAFT = "a draft"
 MISSING = "missing in an answer of several"
 FORBIDDEN = "uses a word to avoid"
+# Reason of rejection -> what a user can do where answers are rejected for it again and again.
 REMEDIES = {
     TRUNCATED: "raise max_tokens",
     THINKING: "raise max_tokens: the model was still thinking when they were used up; or turn thinking off",

@@ -30,13 +30,12 @@ EXAMPLES_SHOWN = 4  # seed examples in a prompt, or all of the label if it has f
 SLOTS_A_ROTATION = 4
 # Tokens that a pair is given at least, and at most on account of the longest pair of the training rows.
 LEAST_ROOM, MOST_ROOM = 128, 1024
-# Share of the training rows of a label that have several lines, from which on new rows may have them too.
 _CHARACTERS_A_TOKEN = 2
+# Share of the training rows of a label that have several lines, from which on new rows may have them too.
 LINES_SHARE = 0.1
 
-# Tokens of a number and a line break in a list.
 Step = Literal["row", "paraphrase", "draft", "refinement"]
-_NUMBER_TOKENS = 4
+_NUMBER_TOKENS = 4  # tokens of a number and a line break in a list
 _LAST_NUMBER = re.compile(r"(\d+)\.\s*\Z")
 _SENTENCE = re.compile(r"(?<=[.:;?!])\s")
 _PLACEHOLDER = re.compile(r"\[(?:slot|topic|word|text|source|(?:example|target|context|name|value) \d+)\]|\n")
@@ -308,8 +307,8 @@ Value: TypeAlias = str | int | Sequence[str] | Sequence[tuple[str, str]] | Seque
 SUFFIX = ".jinja"
 BUILT_IN = Path(__file__).with_name("prompt_files")
 _HEADER = re.compile(r"\{#\s*(.*?)\s*Variables:\s*(.*?)\.(?:\s*Needs:\s*(.*?)\.)?\s*#\}", flags=re.DOTALL)
-# What may be missing from a prompt, as it is given then.
 _PLACEHOLDERS: Mapping[str, Value] = {"attributes": [("[name]", "[value]")], "avoided": ["[word]"], "count": 3}
+# What may be missing from a prompt, as it is given then.
 _ABSENT: Mapping[str, Value] = {"topic": None, "attributes": [], "avoided": [], "label": ""}
 
 

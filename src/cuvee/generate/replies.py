@@ -212,12 +212,11 @@ _ANSWER = re.compile(
     r"\A\s*(?:<(answer|response)>|<\|begin_of_solution\|>)(.*?)(?:</\1>|<\|end_of_solution\|>)?\s*\Z",
     flags=re.DOTALL | re.IGNORECASE,
 )
-# Opening braces that are tried, so that a degenerate answer costs little.
 _END = re.compile(
     r"(?:\s*(?:<\|(?:im_end|eot_id|eom_id|end|endoftext|return)\|>|<｜end▁of▁sentence｜>|</s>|<eos>|<end_of_turn>))+\s*\Z"
 )
 _FENCE = re.compile(r"\A(?:[^\n]*:\s*\n)?\s*```[\w+-]*[ \t]*\n(.*?)\n?[ \t]*```\s*\Z", flags=re.DOTALL)
-MOST_STARTS = 64
+MOST_STARTS = 64  # opening braces that are tried, so that a degenerate answer costs little
 
 
 def strip_thoughts(text: str) -> str:

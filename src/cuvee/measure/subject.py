@@ -23,13 +23,12 @@ Family = Literal["semantic", "lexical", "shift", "quality"]
 Need = Literal["texts", "vectors", "against", "held_out", "labels"]
 T = TypeVar("T")
 
-# Jackknife bins where leaving each of them out takes a computation of its own.
 MORE = "higher is more diverse"
 LESS = "higher is less diverse"
 TAUS = (1.0, 0.5, 0.2, 0.1, 0.05)
 NEAR_DUPLICATE = 0.95
 MIN_BINS = 4
-MERGED_BINS = 16
+MERGED_BINS = 16  # jackknife bins where leaving each of them out takes a computation of its own
 EXACT_ROWS = 100_000  # 50 to 100 seconds of one core; above, all pairs are sampled
 SAMPLED_ROWS = 4_000
 _ENCODED = 2_048  # texts embedded at a time, where the encoder has no number of its own

@@ -23,9 +23,8 @@ from cuvee.records import Finding, Rejected, Shown, Vectors
 from cuvee.registry import Kind, nearest_name, resolve_name
 from cuvee.similarity import find_near_duplicates, nearest_neighbours
 
-# Which rows of a corpus anything takes, shape (n,).
 Reasons = Callable[[Corpus], Sequence[str | None]]
-Needed = Callable[[Corpus], NDArray[np.bool_]]
+Needed = Callable[[Corpus], NDArray[np.bool_]]  # which rows of a corpus anything takes, shape (n,)
 _UNKNOWN = "has a label the real rows lack"
 FILTERS = ("agreement", "dedupe", "degenerate", "fewer-per-cluster", "leak")
 

@@ -24,9 +24,8 @@ from cuvee.similarity import find_near_duplicates, unit_rows
 
 # Of mean length, standardised, that counts as matched (Austin 2009, Statistics in Medicine 28).
 LARGEST_DIFFERENCE = 0.1
-# Rows at least this alike are of one cluster, for ``cluster_limited``.
 _BINS = (4, 8, 16, 32)
-CLUSTER_COSINE = 0.9
+CLUSTER_COSINE = 0.9  # rows at least this alike are of one cluster, for ``cluster_limited``
 METHODS = ("vendi", "dcscore", "log_det", "k_center", "cluster_limited", "random", "lowest_shift")
 
 

@@ -31,9 +31,8 @@ from cuvee.recommend.cells import BASELINES, collect_tables, gains_of
 from cuvee.recommend.statistics import LEAST_POOLED, Floats, is_above, is_ruled_out, pool_again
 from cuvee.records import Cell, Confirmation, Gain, Trial
 
-# Of alpha, what the planned looks spend.
 _LOOKS = 3
-_PLANNED = 0.9
+_PLANNED = 0.9  # of alpha, what the planned looks spend
 # Where densities of sums of draws are computed, in standard deviations of the largest.
 _GRID = np.linspace(-8.0, 8.0, 1601)
 

@@ -44,9 +44,8 @@ _COMMON = 0.03, 0.1  # those of the curve that all pools have in common that are
 _SPREADS = 0.01 * np.array([0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5, 8.0, 10.0])
 _USUAL = 0.03  # scale of their half-normal prior
 _ONE_DRAW = 0.024  # SD of a gain over draws where one draw does not tell
-# Prior standard deviation of what repeating real rows gains over the real rows alone.
 _MOST_SHARED = 0.95
-_BASELINES = 0.01
+_BASELINES = 0.01  # prior standard deviation of what repeating real rows gains over the real rows alone
 
 
 def find_lean(

@@ -44,13 +44,12 @@ from cuvee.similarity import single_blas_thread
 
 Places = NDArray[np.intp]
 
-# Of the upper confidence bound, in standard deviations.
 _REFIT = 1.1
-_WIDTH = 2.0
+_WIDTH = 2.0  # of the upper confidence bound, in standard deviations
 # Generation draws that a cell needs before it can be the best, where others have more than one.
 LEAST_DRAWS = 2
-# Of variances and length scales: median, standard deviation of the logarithm, least and greatest value.
 PARTS = ("smooth", "own", "draw", "pool", "rest")
+# Of variances and length scales: median, standard deviation of the logarithm, least and greatest value.
 _PRIORS = {
     "smooth": (0.5, 1.2, 0.02, 20.0),
     "own": (0.1, 1.0, 0.005, 5.0),

@@ -57,10 +57,9 @@ from cuvee.records.advice import TwoLines
 DIVERSITY = "vendi_q1"  # the metric that levels are checked on: the Vendi score of order 1
 _ALIKE = 1.05  # numbers of rows that differ by no more than this factor count as equal
 
-# Percentiles of x between which the extreme is looked for.
 _PRECEDENCE: tuple[tuple[Shape, ...], ...] = (("inverted-U", "U-shaped"), ("rising", "falling"), ("flat",))
 _PENALTIES = np.logspace(-6, 6, 49)
-_EDGES = (0.1, 0.9)
+_EDGES = (0.1, 0.9)  # percentiles of x between which the extreme is looked for
 
 
 class LevelPairs:

@@ -64,18 +64,14 @@ from cuvee.records import Gain
 
 Floats = NDArray[np.float64]
 
-# Beyond this many generation draws a question counts as out of reach.
 POWER = 0.8
-MOST_DRAWS = 1000
+MOST_DRAWS = 1000  # beyond this many generation draws a question counts as out of reach
 MOST_ITEMS = 1_000_000
-# The upper tail whose quantile is matched for tails of 2.5% and more, that is for 95% intervals.
 _MATCHED = 0.1
-# No p-value is called smaller.
-_USUAL = 0.025
-_LEAST = 1e-30
-# Draws from which on the spread of a cell is pooled with that of others.
+_USUAL = 0.025  # the upper tail whose quantile is matched for tails of 2.5% and more, that is for 95% intervals
+_LEAST = 1e-30  # no p-value is called smaller
 _HALVINGS = 30
-LEAST_POOLED = 3
+LEAST_POOLED = 3  # draws from which on the spread of a cell is pooled with that of others
 # Most degrees of freedom that other cells lend: their spreads share draws and a baseline, so they know less than their
 # number says.
 _MOST_PRIOR = 12.0

@@ -15,8 +15,8 @@ from cuvee.records.advice import Decision, DrawKind, Edge, Lean, RowsFinding, Se
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
-# Why it is not confirmed, where the config asks for no confirmation.
 _DRAWS = {"confirm": "confirmation draw", "generation": "generation draw", "sampling": "subsample"}
+# Why it is not confirmed, where the config asks for no confirmation.
 SEARCHED = "an adaptive search chose it, which settles nothing by itself"
 _CEILING = 0.95  # A score from which on there is little left to gain
 _BASELINES = {"real-only": "the real rows alone", "real-duplicated": "repeating the real rows"}

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from cuvee.records.measurement import Estimate, Shown, html_list, html_table, text_table
 
-# What each measure is called, and what it means.
 Floats = NDArray[np.float64]
+# What each measure is called, and what it means.
 MEASURES = {
     "mean_error": (
         "Error of the mean",

@@ -31,8 +31,8 @@ from cuvee.records import Cell, Composition, Draw, Estimate, Level, Measurement,
 
 # Of the run folder: what the study is about, then every logged read of the locked test, a line each.
 FILE = "locked-test.jsonl"
-# What to do without the log of the locked test.
 STUDY, TRIALS = "study", "trials.sqlite"
+# What to do without the log of the locked test.
 LOG_LOST = "put back a copy of it, or run the study in another folder (--out): without it nobody knows what was read"
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS trials (key TEXT PRIMARY KEY, payload TEXT NOT NULL, correct BLOB, "

@@ -11,20 +11,22 @@ search, which has a budget of its own.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from cuvee.config.generators import FileGenerator
 from cuvee.config.schema import StudyConfig
-from cuvee.errors import RunFolderError
+from cuvee.errors import InputError, RunFolderError
 from cuvee.store import RunFolder
 from cuvee.train import is_deterministic
 
-# Random subsamples of a file for each cell on validation, where nothing was timed.
 FILE = "draws.json"
-SUBSAMPLES = 8
+RECORDED_SPREADS = (1.4, 2.4, 3.4)  # SD of a gain between draws in recorded studies, in points: the quartiles
+SUBSAMPLES = 8  # random subsamples of a file for each cell on validation, where nothing was timed
 MOST_FRESH = 12  # fresh draws of the confirmation at most
 _FEWEST = 4  # draws that are run however long they take
 _MOST_SUBSAMPLES, _MOST_BLOCKS = 24, 12  # beyond these the held-out items are what limits a study
@@ -188,3 +190,28 @@ def write_draws(config: StudyConfig, numbers: DrawNumbers, real: int = 1) -> str
     own += f", {real} choices of real rows" if real > 1 else ""
     trainings = numbers.trainings(config.train.trainers[0], config.train.losses[0])
     return f"{own}, {trainings} of training, {numbers.confirm} of the confirmation"
+
+
+def find_spreads(spread: float | None, pilot: str | Path | None) -> tuple[float, ...]:
+    """SDs of a gain between draws, in points: the given one, the pilot's, or the quartiles of recorded studies.
+
+    Raises:
+        ValueError: both are given, or the spread is below 0.
+        InputError: the pilot has no advice, or no blend of it was drawn twice.
+    """
+    if spread is not None:
+        if pilot is not None or not (spread >= 0.0 and math.isfinite(spread)):
+            raise ValueError(f"spread is {spread!r} and pilot {pilot!r}; give one of them, and a spread of at least 0")
+        return (spread,)
+    if pilot is None:
+        return RECORDED_SPREADS
+    path = Path(pilot) / "advice.json"
+    try:
+        cells = json.loads(path.read_bytes())["cells"]
+        gains = [c["gains"][0] for c in cells if c["cell"]["kind"] == "blend" and c["gains"]]
+        found = [100.0 * g["se_draws"] * math.sqrt(g["draws"]) for g in gains if g["draws"] > 1]
+    except (OSError, ValueError, LookupError, TypeError) as exc:
+        raise InputError(f"{path}: no advice can be read; finish the pilot with `cuvee run`") from exc
+    if not found:
+        raise InputError(f"{path}: no blend was drawn twice, so nothing is known of the spread; give --spread")
+    return (float(np.median(found)),)

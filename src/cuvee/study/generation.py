@@ -34,7 +34,6 @@ from cuvee.store import StoredPool
 from cuvee.study import dials
 from cuvee.study.prepare import Study, check_labels
 from cuvee.study.running import hash_own
-from cuvee.study.status import find_prices
 
 TARGETS = "targets.json"  # of the run folder: for each dial with a target the level found, and what was tried
 # Of a pool's rows, all levels are measured at so many: each may miss some, and diversity depends on the number.
@@ -209,7 +208,7 @@ def _generate(
     """Generate and save the pools of these levels, dial after dial."""
     with dials.open_llm(study) as llm, Ledger(study.folder.ledger_path) as ledger:
         part = "" if study.fold is None else f"fold {study.fold}"
-        progress.show(tell_spending(ledger, find_prices(study.config), part))
+        progress.show(tell_spending(ledger, llm.endpoint.prices, part))
         before = ledger.read_met().notes
         specs = {blocks: make_spec(study, blocks) for blocks in {part.blocks for part in parts}}
         makers = [

@@ -32,9 +32,9 @@ from cuvee.study.amounts import count_rows, list_shares, tell_short_labels
 from cuvee.study.draws import write_draws
 from cuvee.study.pools import usable_draws
 from cuvee.study.prepare import Pools, Study
-from cuvee.study.running import Outcome, grid_recipes
+from cuvee.study.running import Outcome, grid_recipes, make_mixing
 from cuvee.study.status import LAST, TRACK, account_folder
-from cuvee.study.trials import level_of, list_corpora, mix_cell
+from cuvee.study.trials import level_of, list_corpora
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -154,7 +154,8 @@ def write_outputs(done: FinishedStudy, *, wants_blend: bool, charts: Path | None
             is_open = advice.decision == "underpowered" and advice.lean is not None
             cell = advice.lean.cell if is_open and advice.lean is not None else advice.best.cell
             first = 0 if cell.scope == "this pool" else usable_draws(study, pools)[level_of(pools, cell)][0]
-            blend = mix_cell(study, pools, cell, records.Draw(generation=first, sampling=0, training=0))
+            draw = records.Draw(generation=first, sampling=0, training=0)
+            blend = make_mixing(study, list_corpora(pools), [draw.real]).mix(cell, draw)
             study.folder.save_blend(blend.corpus, _write_card(done, cell, blend), study.config.mix.format)
         elif advice.best is not None:
             study.folder.drop_blend()  # of an earlier run, whose advice was another one

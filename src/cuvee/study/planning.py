@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import Counter
@@ -15,13 +14,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from cuvee.config.dials import AttributesConfig, DialConfig, TopicsConfig
-from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, Generator
+from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, Generator, find_prices
 from cuvee.config.reading import make_config
 from cuvee.config.schema import StudyConfig
 from cuvee.config.sections import PROBE, ExecuteConfig
 from cuvee.corpus import Corpus, label_strata
 from cuvee.encoders import HashingEncoder, build_encoder
-from cuvee.errors import CuveeError, InputError
+from cuvee.errors import CuveeError
 from cuvee.execute import Stages
 from cuvee.generate.asking import ITEMS_A_REQUEST
 from cuvee.generate.calls import Failure, Request
@@ -34,20 +33,19 @@ from cuvee.probe import DEFAULT_L2
 from cuvee.recommend import PlannedTrial, plan_power
 from cuvee.recommend.cells import find_rivals
 from cuvee.recommend.confirming import find_level, plan_looks
-from cuvee.records import Prices, TrialFailure, Usage
+from cuvee.records import TrialFailure, Usage
 from cuvee.store import RunFolder
 from cuvee.study.amounts import tell_short_labels
 from cuvee.study.crossfit import name_items, open_folds
 from cuvee.study.dials import language_model, make_dials, open_llm
-from cuvee.study.draws import bound_draws, choose_draws, is_open, save_draws, write_draws
+from cuvee.study.draws import bound_draws, choose_draws, find_spreads, is_open, save_draws, write_draws
 from cuvee.study.generation import ATTEMPTS, count_requests, make_spec
+from cuvee.study.judge import read_rubric
 from cuvee.study.prepare import FRESH, Study
-from cuvee.study.running import Recipe, grid_recipes, open_trials, read_passages, read_rubric
-from cuvee.study.status import find_prices
+from cuvee.study.running import Recipe, check_recipe, grid_recipes, open_trials, read_passages
 from cuvee.study.trials import (
     PlannedGrid,
     allowed_trials,
-    check_recipe,
     count_confirmation,
     count_epochs,
     list_variants,
@@ -63,7 +61,6 @@ _RUNS, _RUN = 4, 10  # requests: runs of neighbours, which a server answers fast
 _WARMING = 5  # each so many is sent before the others are timed: a server answers its first requests more slowly
 _TRIALS, _LONGEST_S = 3, 10.0  # a quick trial is run again, since the first one loads what all others share
 _TEXTS = 64
-RECORDED_SPREADS = (1.4, 2.4, 3.4)  # SD of a gain between draws in recorded studies, in points: the quartiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +265,7 @@ class _Planner:
         time = self._time_study(stages, usage, sample, workers or 1)
         held_out = sum(len(each.split.test) for each in self.studies)
         power = partial(plan_power, disagreement=disagreement, alpha=given.advice.alpha)
-        prices = find_prices(given)
+        prices = find_prices(given.generator)
         cost = None if prices is None else prices.cost(usage.prompt_tokens, usage.completion_tokens)
         train, validation = len(study.train), len(study.split.validation)
         return StudyPlan(
@@ -305,7 +302,7 @@ class _Planner:
         usage = Usage(
             requests=asked, prompt_tokens=round(asked * letters / LETTERS_A_TOKEN), completion_tokens=4 * asked
         )
-        prices = None if evaluate.judge.prices is None else Prices(**evaluate.judge.prices.model_dump())
+        prices = find_prices(evaluate.judge)
         cost = None if prices is None else prices.cost(usage.prompt_tokens, usage.completion_tokens)
         told = "no cost: give evaluate.judge.prices" if prices is None else f"{cost:.2f} {prices.currency}"
         tokens = usage.prompt_tokens + usage.completion_tokens
@@ -599,28 +596,3 @@ def _stand_in_pool(study: Study, blocks: int) -> Corpus:
         origin=["synthetic"] * len(pool),
         block=np.repeat(np.arange(blocks, dtype=np.int32), len(block)),
     )
-
-
-def find_spreads(spread: float | None, pilot: str | Path | None) -> tuple[float, ...]:
-    """SDs of a gain between draws, in points: the given one, the pilot's, or the quartiles of recorded studies.
-
-    Raises:
-        ValueError: both are given, or the spread is below 0.
-        InputError: the pilot has no advice, or no blend of it was drawn twice.
-    """
-    if spread is not None:
-        if pilot is not None or not (spread >= 0.0 and math.isfinite(spread)):
-            raise ValueError(f"spread is {spread!r} and pilot {pilot!r}; give one of them, and a spread of at least 0")
-        return (spread,)
-    if pilot is None:
-        return RECORDED_SPREADS
-    path = Path(pilot) / "advice.json"
-    try:
-        cells = json.loads(path.read_bytes())["cells"]
-        gains = [c["gains"][0] for c in cells if c["cell"]["kind"] == "blend" and c["gains"]]
-        found = [100.0 * g["se_draws"] * math.sqrt(g["draws"]) for g in gains if g["draws"] > 1]
-    except (OSError, ValueError, LookupError, TypeError) as exc:
-        raise InputError(f"{path}: no advice can be read; finish the pilot with `cuvee run`") from exc
-    if not found:
-        raise InputError(f"{path}: no blend was drawn twice, so nothing is known of the spread; give --spread")
-    return (float(np.median(found)),)

@@ -53,9 +53,8 @@ from cuvee.study.draws import DrawNumbers, bound_draws, find_draws
 if TYPE_CHECKING:
     import datasets
 
-# Draws kept for the confirmation are numbered from here, whatever number of draws the grid has.
 Pools = Mapping[Level, StoredPool]
-FRESH = 1000
+FRESH = 1000  # draws kept for the confirmation are numbered from here, whatever number of draws the grid has
 LEFT_OUT = "sources-left-out.jsonl"  # of the run folder: what was not written about, because it is held out
 _HELD_OUT = "is a context or passage of validation or the locked test"
 

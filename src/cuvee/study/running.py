@@ -14,34 +14,27 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-import numpy as np
 from pydantic import TypeAdapter
 
-from cuvee.config.opening import find_sampling, open_model
 from cuvee.config.schema import EvaluateConfig
-from cuvee.config.sections import COMMAND, PROBE, TrainConfig
+from cuvee.config.sections import CHECK_STEPS, COMMAND, PROBE, CheckConfig, TrainConfig
 from cuvee.corpus import Corpus, label_strata, load_corpus
 from cuvee.corpus.files import replace_text
 from cuvee.encoders import Encoder, KnownVectors
-from cuvee.errors import ConfigError, CuveeError, TrialsAwaited
+from cuvee.errors import CuveeError, TrialsAwaited
 from cuvee.evaluate import Diversity, Writing, evaluate_model
-from cuvee.evaluate.generation import distinct_prompts
 from cuvee.execute import Executor, Lost, Progress, open_executor
 from cuvee.fingerprint import derive_seed, hash_value
-from cuvee.generate.calls import Sampling
-from cuvee.generate.client import OpenedLLM
-from cuvee.generate.judging import LEAST, MOST, RUBRIC, JudgedText, Preference, compare_texts, judge_texts
-from cuvee.generate.ledger import Ledger
-from cuvee.inputs import read_text
 from cuvee.measure import measure_corpus
 from cuvee.mix import Blend, first_rows, mix_corpora, share_counts, take_blocks
 from cuvee.recommend import PlannedTrial
-from cuvee.records import Cell, Draw, Estimate, Kind, Regime, Scores, Stage, Trial, TrialFailure
+from cuvee.records import Cell, Draw, Kind, Regime, Scores, Stage, Trial, TrialFailure
 from cuvee.registry import hash_code
 from cuvee.similarity import single_blas_thread
 from cuvee.store.folder import safe_name
 from cuvee.study.amounts import find_needed, rows_at_hand
 from cuvee.study.dials import SPEED
+from cuvee.study.judge import Judge, open_judge, read_rubric
 from cuvee.study.prepare import Study
 from cuvee.train import TRAINERS, Program, TrainSettings, needs_real_rows, train_model, without_loss
 from cuvee.train.command import hash_program, offer_inputs
@@ -364,6 +357,12 @@ def find_program(train: TrainConfig, trainer: str) -> Program | None:
     return train.command.program() if trainer == COMMAND and train.command is not None else None
 
 
+def check_recipe(train: TrainConfig, check: CheckConfig) -> Recipe:
+    """How the dearer trainer trains."""
+    steps, program = None if check.trainer == PROBE else check.steps or CHECK_STEPS, find_program(train, check.trainer)
+    return Recipe(trainer=check.trainer, loss="ce", steps=steps, settings=check.settings, program=program)
+
+
 def make_mixing(study: Study, pools: Mapping[str, Corpus], samplings: Iterable[int]) -> Mixing:
     """How the study mixes its cells in these subsamples."""
     return Mixing(
@@ -446,94 +445,6 @@ class TrialRunner:
     def _count(self, number: int, outcome: Outcome) -> None:
         self._found[number] = outcome
         self._progress(self._done + len(self._found), self._total)
-
-
-# --- a judge: what trials wrote goes to an LLM from the process that holds the run folder, before it is committed ---
-JUDGE = "judge.sqlite"  # of the run folder: every reply, with a budget of its own
-_MOST_UNREAD = 0.5  # of a trial's rows; beyond that it has failed
-
-
-def read_rubric(config: EvaluateConfig) -> str:
-    """What the judge is told of good answers; empty without a judge.
-
-    Raises:
-        InputError: the file cannot be read. ConfigError: it is empty.
-    """
-    rubric = RUBRIC if config.rubric is None else read_text(Path(config.rubric))
-    if not rubric.strip():
-        raise ConfigError(f"evaluate.rubric {config.rubric}: is empty; say what a good answer is, or leave it out")
-    return "" if config.judge is None else rubric
-
-
-@dataclass(kw_only=True)
-class Judge:
-    """Scores what trials wrote; ``rows`` were judged here, ``unread`` of them in vain."""
-
-    llm: OpenedLLM
-    ledger: Ledger
-    rubric: str
-    sampling: Sampling
-    shown: Sequence[tuple[str, str]]  # prompt and reference of each item
-    rows: int = 0
-    unread: int = 0
-
-    def judge(self, trial: Trial) -> Outcome:
-        """The trial with its verdicts, from 0 (for 1) to 1 (for 10), as its score.
-
-        A row without a verdict counts as the mean of the others; with too few of them the trial has failed.
-        """
-        pairs = zip(self.shown, trial.scores.written, strict=True)
-        texts = [JudgedText(prompt=prompt, reference=known, written=text) for (prompt, known), text in pairs]
-        found = judge_texts(self.llm, self.ledger, texts, rubric=self.rubric, sampling=self.sampling)
-        verdicts = np.array([np.nan if each is None else each for each in found])
-        unread = int(np.isnan(verdicts).sum())
-        self.rows, self.unread = self.rows + len(found), self.unread + unread
-        if unread > _MOST_UNREAD * len(found):
-            reason = f"{unread} of {len(found)} replies of the judge hold no single number from 1 to 10"
-            return TrialFailure(cell=trial.cell, draw=trial.draw, stage="evaluate", reason=reason)
-        graded = (np.where(np.isnan(verdicts), np.nanmean(verdicts), verdicts) - LEAST) / (MOST - LEAST)
-        values = {"judge": Estimate(value=float(graded.mean()), n=len(found), settings={"without a verdict": unread})}
-        scores = replace(trial.scores, graded=graded, score="judge", values={**trial.scores.values, **values})
-        return replace(trial, scores=scores)
-
-    def compare(self, outcomes: Sequence[Outcome], cell: Cell) -> Preference | None:
-        """The answers of a cell against those of real-only, of the first draw that has both; None without one."""
-        trials = [each for each in outcomes if isinstance(each, Trial)]
-        real = {each.draw: each for each in trials if each.cell.kind == "real-only"}
-        pair = next(((each, real[each.draw]) for each in trials if each.cell == cell and each.draw in real), None)
-        if pair is None:
-            return None
-        ours = zip(self.shown, pair[0].scores.written, strict=True)
-        texts = [JudgedText(prompt=prompt, reference=known, written=text) for (prompt, known), text in ours]
-        return compare_texts(
-            self.llm, self.ledger, texts, pair[1].scores.written, rubric=self.rubric, sampling=self.sampling
-        )
-
-
-@contextmanager
-def open_judge(study: Study, held_out: Corpus, rubric: str) -> Iterator[Judge | None]:
-    """The study's judge of answers to held-out rows; None where it has none. It says at the end what it did."""
-    part = study.config.evaluate.judge
-    if part is None:
-        yield None
-        return
-    sampling = find_sampling(part)
-    if "temperature" not in part.model_fields_set:
-        sampling = replace(sampling, temperature=0.0)
-    prompts, rows = distinct_prompts(held_out)
-    shown = [(prompt, held_out.targets[at[0]]) for prompt, at in zip(prompts, rows, strict=True)]
-    with (
-        Ledger(study.folder.path / JUDGE) as ledger,
-        open_model(part, "generation", where="evaluate.judge.") as llm,
-    ):
-        judge = Judge(llm=llm, ledger=ledger, rubric=rubric, sampling=sampling, shown=shown)
-        yield judge
-        if judge.rows:
-            used = ledger.totals()
-            study.stages.listener.noted(
-                f"judge: {judge.rows} answers judged, {judge.unread} of them without a readable verdict; in all "
-                f"{used.requests} replies of {used.prompt_tokens + used.completion_tokens} tokens"
-            )
 
 
 @contextmanager

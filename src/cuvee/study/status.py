@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from cuvee._version import __version__
-from cuvee.config.generators import EndpointGenerator
+from cuvee.config.generators import find_prices
 from cuvee.config.reading import read_config
 from cuvee.config.schema import StudyConfig
 from cuvee.errors import ConfigError, RunFolderError
@@ -30,15 +30,13 @@ from cuvee.report.tables import Design, ReportData
 from cuvee.store import LEDGER, RunFolder, TrialCounts, count_trials, list_parts, read_failures, read_trials
 from cuvee.study.draws import find_draws, is_open, read_draws, write_draws
 
-# The stage that ends a run.
 FILE = "status.json"
 State = Literal["running", "finished", "stopped"]
-LAST = "report"
+LAST = "report"  # the stage that ends a run
 TRACK = "track"  # the stage after it, of studies that are tracked
-# After which a run on another machine that says nothing counts as stopped.
 _EVERY_S = 0.5
 _NOTES = 20
-_SILENT_S = 600.0
+_SILENT_S = 600.0  # after which a run on another machine that says nothing counts as stopped
 
 
 @dataclass(slots=True, kw_only=True)
@@ -286,13 +284,6 @@ def _is_alive(written: _Written) -> bool:
     return True
 
 
-def find_prices(config: StudyConfig) -> Prices | None:
-    """What the generator charges, if that is known."""
-    generator = config.generator
-    prices = generator.prices if isinstance(generator, EndpointGenerator) else None
-    return None if prices is None else Prices(**prices.model_dump())
-
-
 def account_folder(path: Path, prices: Prices | None = None) -> Generation | None:
     """What generating took in a run folder, in all its runs and folds; None where no LLM was asked.
 
@@ -314,7 +305,7 @@ def account_folder(path: Path, prices: Prices | None = None) -> Generation | Non
         rejected: Counter[str] = Counter()
         for part, ledger in zip(parts, ledgers, strict=True):
             rejected.update(_count_rejected(part, ledger))
-        found = summarise(*ledgers, prices=prices or (None if config is None else find_prices(config)))
+        found = summarise(*ledgers, prices=prices or (None if config is None else find_prices(config.generator)))
     return replace(found, rejected=dict(rejected.most_common()))
 
 

@@ -1,6 +1,4 @@
-"""Trials: the grids and the search over each, checked before anything is spent; mix, train, evaluate; the dearer
-trainer's check, other ways to train, the confirmation.
-"""
+"""Trials: the grids and their search, checked before anything is spent; check, other ways to train, confirmation."""
 
 from __future__ import annotations
 
@@ -14,12 +12,12 @@ from itertools import groupby, product
 
 from cuvee.config.dials import DialConfig
 from cuvee.config.generators import list_levels
-from cuvee.config.sections import CHECK_STEPS, COMMAND, PROBE, CheckConfig, TrainConfig
+from cuvee.config.sections import COMMAND, PROBE
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 from cuvee.evaluate.generation import load_score
 from cuvee.fingerprint import hash_value
-from cuvee.mix import Blend, share_counts
+from cuvee.mix import share_counts
 from cuvee.recommend import DIVERSITY, AdaptiveSearch, PlannedTrial, confirm_cell, plan_grid
 from cuvee.recommend.cells import find_rivals, row_of
 from cuvee.recommend.confirming import find_training_part, plan_looks
@@ -28,20 +26,17 @@ from cuvee.records import UNORDERED, Advice, Cell, CellSummary, Confirmation, Dr
 from cuvee.study.amounts import LevelRows, count_rows, find_amounts
 from cuvee.study.dials import identify_generator, make_dials
 from cuvee.study.draws import choose_draws, has_other_time, is_open, read_draws, save_draws, write_draws
+from cuvee.study.judge import open_judge, read_rubric
 from cuvee.study.pools import check_files, fresh_pool, usable_draws
 from cuvee.study.prepare import FRESH, Pools, Study, note_left_out
 from cuvee.study.running import (
     Outcome,
-    Recipe,
     TrialRunner,
     Variant,
-    find_program,
+    check_recipe,
     grid_recipes,
-    make_mixing,
-    open_judge,
     open_trials,
     read_passages,
-    read_rubric,
 )
 from cuvee.train import check_fit, is_deterministic
 from cuvee.train.model import TASKS
@@ -238,12 +233,6 @@ def _check_training(study: Study) -> None:
             raise ConfigError(f"{where}: {exc}") from exc
 
 
-def check_recipe(train: TrainConfig, check: CheckConfig) -> Recipe:
-    """How the dearer trainer trains."""
-    steps, program = None if check.trainer == PROBE else check.steps or CHECK_STEPS, find_program(train, check.trainer)
-    return Recipe(trainer=check.trainer, loss="ce", steps=steps, settings=check.settings, program=program)
-
-
 def validate_study(study: Study) -> dict[Level, LevelRows]:
     """Check trainers, loss and dials against the data, and the files of ready-made pools; what these hold at most.
 
@@ -286,10 +275,10 @@ def run_grid(study: Study, pools: Pools, measurements: Mapping[str, Measurement]
     """
     levels, outcomes = find_levels(study, pools), list[Outcome]()
     opened = partial(open_trials, study, list_corpora(pools), grid_recipes(study), stage="train")
-    command = study.config.train.command
-    if is_open(study.config) and read_draws(study.folder.path) is None and command is not None and command.run is None:
-        save_draws(study.folder, choose_draws(study.config, draw=None, confirmation=0.0))  # nothing to time here
-    if is_open(study.config) and read_draws(study.folder.path) is None:
+    command, is_unknown = study.config.train.command, is_open(study.config) and read_draws(study.folder.path) is None
+    if is_unknown and command is not None and command.run is None:  # nothing to time here
+        save_draws(study.folder, choose_draws(study.config, draw=None, confirmation=0.0))
+    elif is_unknown:
         with opened() as trials:
             _choose_draws(study, plan_grids(study, levels), trials)
     elif has_other_time(study.config, study.folder.path):
@@ -593,15 +582,6 @@ def name_confirmation(study: Study, pools: Pools, best: Cell) -> str:
 def level_of(pools: Pools, cell: Cell) -> Level:
     """The level that a cell names."""
     return next(level for level in pools if (level.dial, level.name) == (cell.dial, cell.level))
-
-
-def mix_cell(study: Study, pools: Pools, cell: Cell, draw: Draw) -> Blend:
-    """The blend of a cell at a draw, as :meth:`Mixing.mix` makes it.
-
-    Raises:
-        InputError: the block holds too few rows.
-    """
-    return make_mixing(study, list_corpora(pools), [draw.real]).mix(cell, draw)
 
 
 def find_levels(study: Study, pools: Pools) -> dict[Level, LevelRows]:

@@ -25,8 +25,8 @@ from cuvee.probe import WeightedRows, encode_targets, fit_probe, stratified_fold
 from cuvee.records import Vectors
 from cuvee.train.weighting import Floats, RowChecker, RowScores, TrainingRows, scale_weights
 
-# Weights of synthetic rows that are tried: fewer than probes try, because each is a training.
 _FOLDS = 5
+# Weights of synthetic rows that are tried: fewer than probes try, because each is a training.
 TUNED_CANDIDATES = (0.0, 0.25, 1.0)
 PASSES = 3
 _HELD_OUT = 4  # one real row in so many is held out to choose the weight by
