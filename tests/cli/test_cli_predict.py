@@ -12,7 +12,7 @@ from command_line import call, refused
 from cuvee.corpus import load_corpus
 from cuvee.corpus.formats import read_table
 from cuvee.encoders import load_encoder
-from cuvee.study.running import measure_texts
+from cuvee.study.running import measure_written
 from cuvee.train import TrainSettings, load_predictor, model, train_model
 from cuvee.train.settings import Description, write_description
 
@@ -174,7 +174,7 @@ def test_evaluate_a_writer_and_the_diversity_of_what_it_writes(folder_of, asked,
 
 
 def test_an_empty_completion_is_measured_as_a_text():
-    found = measure_texts(load_encoder("hashing"), 0)(["", "", "bread"])
+    found = measure_written(load_encoder("hashing"), 0)(["", "", "bread"])
     assert 1 < found["vendi_q1"] < 3
 
 

@@ -112,7 +112,7 @@ def test_lengths_may_be_left_free(pool, tmp_path, capsys):
         (["--rows", 5, "--metric", "vendy"], "--metric is 'vendy'; did you mean 'vendi'"),
         (["--rows", 5, "--method", "lowest_shift"], "give --real FILE"),
         (["--rows", 99999], r"99999 rows are needed, \d+ of 467 passed the filters \(dedupe took 10, "),
-        (["--rows", 99999, "--no-dedupe", "--keep-degenerate"], "99999 rows were asked, the pool has 467"),
+        (["--rows", 99999, "--no-dedupe", "--keep-degenerate"], "99999 rows were asked for, the pool has 467"),
         (["--rows", 20, "--target", 1e6], "out of reach"),
         (["--agree-top", 0.5], "give --real FILE"),
         (["--per-group", 2], "--per-group needs --group"),

@@ -104,7 +104,7 @@ def test_nothing_is_overwritten(data, tmp_path, capsys):
         (["--test", "0.9", "--validation", "0.2"], "lower --test, --validation or --rows-per-label"),
         (["--test", "1.5"], "--test is 1.5; give whole rows, or a fraction below 1"),
         (["--validation", "inf"], "--validation is inf"),
-        (["--rows-per-label", "4,99"], "99 were asked; the largest few-shot size is 2"),
+        (["--rows-per-label", "4,99"], "99 were asked for; the largest few-shot size is 2"),
         (["--rows-per-label", "4,few"], "--rows-per-label is '4,few'"),
         (["--rows-per-label", "0"], "--rows-per-label is '0'"),
         (["--near", "0", "--encoder", "hashing"], "--near 0 with encoder hashing: threshold is 0.0"),

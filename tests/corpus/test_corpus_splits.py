@@ -157,7 +157,7 @@ def test_tasks_without_labels_are_split_by_group_alone(task):
     same = Corpus.from_rows([{"text": f"ask {i}", "target": "x"} for i in range(60)], task=task)
     assert len(split_corpus(same, test=10, validation=10, rows_per_label=None, seed=0).train) == 40
     copies = Corpus.from_rows([{"text": f"ask {i // 2}", "target": "x", "id": str(i)} for i in range(60)], task=task)
-    with pytest.raises(InputError, match=r"rows left after the split, 35 were asked") as refused:
+    with pytest.raises(InputError, match=r"rows left after the split, 35 were asked for") as refused:
         split_corpus(copies, test=10, validation=10, rows_per_label=35, seed=1)
     most = int(str(refused.value).split("the largest split.rows_per_label is ")[1].split(":")[0])
     assert len(split_corpus(copies, test=10, validation=10, rows_per_label=most, seed=1).train) == most == 20

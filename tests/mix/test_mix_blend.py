@@ -97,7 +97,9 @@ def test_repeats_only_where_allowed_and_reported():
     pool = rows(5, "synthetic")
     with pytest.raises(InputError) as refused:
         mix_corpora(REAL, pool, share=0.75, seed=1)
-    message = "label 'business': 12 synthetic rows were asked, the pool has 5; the largest share this pool allows is"
+    message = (
+        "label 'business': 12 synthetic rows were asked for, the pool has 5; the largest share this pool allows is"
+    )
     assert message in str(refused.value)
     largest = float(str(refused.value).split(message)[1].split(";")[0])
     assert mix_corpora(REAL, pool, share=largest, seed=1).composition.synthetic_rows == 15
@@ -175,7 +177,9 @@ def test_tasks_without_labels_are_one_stratum(task):
     assert str(blend).endswith("; 200 words")  # of prompt and completion
     replaced = mix_corpora(real, pool, share=0.25, seed=1, regime="replace").composition
     assert (replaced.real_rows, replaced.synthetic_rows) == (15, 5)
-    with pytest.raises(InputError, match=r"^180 synthetic rows were asked, the pool has 50; the largest share .* 0.71"):
+    with pytest.raises(
+        InputError, match=r"^180 synthetic rows were asked for, the pool has 50; the largest share .* 0.71"
+    ):
         mix_corpora(real, pool, share=0.9, seed=1)
     with pytest.raises(InputError, match="both must be of one task"):
         mix_corpora(real, POOL, share=0.5, seed=1)

@@ -325,10 +325,10 @@ def test_the_mmd_is_that_of_its_definition():
 def test_what_cannot_be_selected_is_refused_with_what_can():
     pool, unit = make_pool(40)
     counts = pool.label_counts()
-    with pytest.raises(InputError, match="41 rows were asked, the pool has 40"):
+    with pytest.raises(InputError, match="41 rows were asked for, the pool has 40"):
         select_rows(pool, unit, rows=41)
     label, have = next(iter(counts.items()))
-    with pytest.raises(InputError, match=rf"label '{label}': {have + 1} rows were asked, the pool has {have}"):
+    with pytest.raises(InputError, match=rf"label '{label}': {have + 1} rows were asked for, the pool has {have}"):
         select_levels(pool, unit, rows={label: have + 1}, levels=2)
     with pytest.raises(InputError, match="'k_centre' is unknown; did you mean 'k_center'"):
         select_rows(pool, unit, rows=5, method="k_centre")

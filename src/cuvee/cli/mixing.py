@@ -362,7 +362,7 @@ class Mixing:
 
 
 def _tell_fewer(blend: room.Blend, share: float | None) -> list[Finding]:
-    """Which labels got fewer synthetic rows than were asked, because the pool has no more; share None asks for all."""
+    """Which labels got fewer synthetic rows than were asked for, as the pool has no more; share None asks for all."""
     made = blend.composition
     counts = made.label_counts or {"": (made.real_rows, made.synthetic_rows)}
     asked = room.share_counts({label: real for label, (real, _) in counts.items()}, share or 0.0)
@@ -370,7 +370,7 @@ def _tell_fewer(blend: room.Blend, share: float | None) -> list[Finding]:
     short = [label for label, (_, rows) in counts.items() if rows < wanted[label]]
     of = f" for {len(short)} of {len(counts)} labels" if made.label_counts else ""
     example = f"{f'{short[0]!r}: ' if of else ''}{counts[short[0]][1]} of {wanted[short[0]]}" if short else ""
-    sentence = f"The pool has fewer rows than were asked{of} ({example})."
+    sentence = f"The pool has fewer rows than were asked for{of} ({example})."
     remedy = "Ask for fewer, or write more."
     return [Finding(id="fewer-rows", sentence=sentence, remedy=remedy, severity=0.5)] if short else []
 

@@ -215,7 +215,7 @@ def evaluate(
     tell: Tell,
 ) -> None:
     """Evaluate a model on held-out real rows, and compare it with another one if asked."""
-    from cuvee.study.running import load_passages, measure_texts
+    from cuvee.study.running import load_passages, measure_written
 
     seed, (predictor, task) = answering.seed, answering.load(model)
     refuse_options(ctx, NO_USE[task], f"{model} is a model for {task}")
@@ -239,7 +239,7 @@ def evaluate(
         scores = room.score_items(judged, intervals=True, seed=seed)
         values = dict(scores.values)
         if writing is not None and judging.diversity and isinstance(predictor, TextWriter):
-            measure = measure_texts(load_encoder(answering.encoder or DEFAULT_ENCODER), seed)
+            measure = measure_written(load_encoder(answering.encoder or DEFAULT_ENCODER), seed)
             values |= room.compare_diversity(
                 predictor, corpus, diversity=measure, writing=writing, seed=seed, watch=watch
             )

@@ -41,7 +41,8 @@ class EvaluateConfig(Section):
         None, description="what cells are compared by; null: accuracy, token_f1 or ndcg@10; or your own module:name"
     )
     judge: generators.EndpointGenerator | None = Field(
-        None, description="for score judge: the LLM that gives each written answer 1 to 10; temperature 0 if left out"
+        None,
+        description="for score judge: the LLM that gives each answer a number from 1 to 10; temperature 0 by default",
     )
     rubric: Located | None = Field(None, description="for score judge: a text file that says what a good answer is")
     max_tokens: int = Field(64, ge=1, description="generation: of a completion that is written for evaluation")

@@ -260,7 +260,7 @@ def _first_rows(strata: list[str], clusters: list[list[int]], rows_per_label: in
     if short:
         label, have = next(iter(short.items()))
         raise InputError(
-            f"{_subject(label)} {have} training rows left after the split, {rows_per_label} were asked; "
+            f"{_subject(label)} {have} training rows left after the split, {rows_per_label} were asked for; "
             f"the largest split.rows_per_label is {min(short.values())}: "
             "lower it, split.test or split.validation"
         )
@@ -337,8 +337,8 @@ def few_shot_sets(train: Corpus, sizes: Sequence[int | str], *, seed: int) -> Ma
     most = len(ranked[scarce]) if ranked else 0
     if asked > most:
         raise InputError(
-            f"{f'label {scarce!r}: ' if scarce else ''}{most} training rows have different texts, {asked} were asked; "
-            f"the largest few-shot size is {most}"
+            f"{f'label {scarce!r}: ' if scarce else ''}{most} training rows have different texts, {asked} were asked "
+            f"for; the largest few-shot size is {most}"
         )
 
     def first(size: int) -> Corpus:

@@ -128,7 +128,7 @@ def mix_corpora(
         short = next((label for label, rows in made.items() if rows > has.get(label, 0)), None)
         if short is not None and not allow_repeats:
             raise InputError(
-                f"{f'label {short!r}: ' if short else ''}{made[short]} synthetic rows were asked, the pool has "
+                f"{f'label {short!r}: ' if short else ''}{made[short]} synthetic rows were asked for, the pool has "
                 f"{has.get(short, 0)}; the largest share this pool allows is "
                 f"{largest_share(labels, has, regime=regime):g}; lower it, generate more, or allow repeats"
             )
@@ -341,7 +341,7 @@ def assign_blocks(pool: Corpus, *, blocks: Sequence[int], rows: Mapping[str, int
                     holding, total = groups.count(label)
                     raise InputError(
                         f"label {label!r} has {total} rows in {holding} groups: enough for {place} draws of "
-                        f"{rows[label]} rows, {len(blocks)} were asked; lower draws, mix.shape_share or "
+                        f"{rows[label]} rows, {len(blocks)} were asked for; lower draws, mix.shape_share or "
                         "split.rows_per_label"
                     )
                 groups.block[key] = block

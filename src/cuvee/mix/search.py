@@ -240,7 +240,7 @@ def make_strata(pool: Corpus, wanted: Mapping[str, int], *, bins: int) -> Strata
     for label, rows in wanted.items():
         if rows > counts.get(label, 0):
             raise InputError(
-                f"label {label!r}: {rows} rows were asked, the pool has {counts.get(label, 0)}; ask for fewer, "
+                f"label {label!r}: {rows} rows were asked for, the pool has {counts.get(label, 0)}; ask for fewer, "
                 "or give a larger pool"
             )
     words = np.array([len(split_tokens(text)) for text in pool.texts], dtype=np.int64)

@@ -82,7 +82,7 @@ class Selector:
                 raise ValueError(f"rows is {rows!r}; it must be at least 1")
             if rows > len(pool):
                 raise InputError(
-                    f"{rows} rows were asked, the pool has {len(pool)}; ask for fewer, or give a larger pool"
+                    f"{rows} rows were asked for, the pool has {len(pool)}; ask for fewer, or give a larger pool"
                 )
             rows = apportion_rows(dict(sorted(Counter(label_strata(pool)).items())), rows)
         self._wanted = rows
@@ -111,8 +111,8 @@ class Selector:
             steps = [0, *(path.nearest_step(v) for v in np.linspace(low, high, count)[1:-1]), path.last]
             if len(set(steps)) < count:
                 raise InputError(
-                    f"{count} levels of {strata.rows} rows were asked, but the pool of {len(self._pool)} gives only "
-                    f"{len(set(steps))} different ones ({metric} from {low:.4g} to {high:.4g}); "
+                    f"{count} levels of {strata.rows} rows were asked for, but the pool of {len(self._pool)} gives "
+                    f"only {len(set(steps))} different ones ({metric} from {low:.4g} to {high:.4g}); "
                     "ask for fewer levels or rows"
                 )
             return [path.rows(step) for step in steps]

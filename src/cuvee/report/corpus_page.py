@@ -130,7 +130,7 @@ class PartTable:
     """part, its rows, and one number a column"""
 
 
-def list_tiles(page: MeasurementPage) -> list[tuple[str, Number]]:
+def list_key_figures(page: MeasurementPage) -> list[tuple[str, Number]]:
     """The key figures, of those that were measured."""
     values = page.measurement.values
     return [

@@ -103,6 +103,7 @@ class _Stored:
 
 
 _STORED, _FAILURE = TypeAdapter(_Stored), TypeAdapter(TrialFailure)
+_OF_TRIAL = ("cell", "draw", "composition", "steps", "part")  # what both hold
 
 
 def count_trials(path: Path) -> TrialCounts:
@@ -156,24 +157,17 @@ def encode_outcome(outcome: Trial | TrialFailure) -> tuple[str, bytes | None]:
     """The outcome as JSON, and what its items scored; None where it failed."""
     if isinstance(outcome, TrialFailure):
         return json.dumps(asdict(outcome), sort_keys=True), None
-    scores, kept = outcome.scores, ("cell", "draw", "composition", "steps", "part")
-    payload = {name: getattr(outcome, name) for name in kept}
-    grouped = scores.groups is not None
-    written = scores.written if scores.score == "judge" else ()
+    scores, written = outcome.scores, outcome.scores.written if outcome.scores.score == "judge" else ()
     stored = _Stored(
-        **payload,
-        n=scores.n,
-        values=dict(scores.values),
-        score=scores.score,
-        grouped=grouped,
-        written=written,
-    )
+        **{name: getattr(outcome, name) for name in _OF_TRIAL}, n=scores.n, values=dict(scores.values),
+        score=scores.score, grouped=scores.groups is not None, written=written,
+    )  # fmt: skip
     items = np.packbits(scores.correct).tobytes()
     if scores.graded is not None:
         items += scores.graded.astype("<f8").tobytes()
     if scores.groups is not None:
         items += scores.groups.astype("<i8").tobytes()
-    exclude = None if stored.written else {"written"}
+    exclude = None if written else {"written"}
     return json.dumps(_STORED.dump_python(stored, mode="json", exclude=exclude), sort_keys=True), items
 
 
@@ -194,9 +188,7 @@ def decode_outcome(payload: str, items: bytes | None) -> Trial | TrialFailure:
     scores = Scores(
         n=kept.n, values=kept.values, correct=bits, graded=graded, score=kept.score, groups=groups, written=kept.written
     )
-    return Trial(
-        cell=kept.cell, draw=kept.draw, composition=kept.composition, steps=kept.steps, part=kept.part, scores=scores
-    )
+    return Trial(**{name: getattr(kept, name) for name in _OF_TRIAL}, scores=scores)
 
 
 def hash_row(row: databases.Row) -> str:

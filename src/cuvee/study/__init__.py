@@ -121,7 +121,7 @@ class Flow:
         return conclude_confirmation(self.study, self.confirmation_trials)
 
     def look(self, draws: int) -> None:
-        """Run the trials of the winner on so many fresh draws and the locked test; None where there are none."""
+        """Run the trials of the winner on so many fresh draws and the locked test, into ``confirmation_trials``."""
         self.confirmation_trials = run_confirmation(self.study, self.pools, self.grid, self.draft, draws=draws)
 
     @cached_property

@@ -53,7 +53,7 @@ def read_passages(config: EvaluateConfig) -> tuple[str, ...]:
     return () if config.passages is None else load_passages(config.passages)
 
 
-def measure_texts(encoder: Encoder, seed: int) -> Diversity:
+def measure_written(encoder: Encoder, seed: int) -> Diversity:
     """Measures the diversity of what a model writes."""
 
     def measure(texts: Sequence[str]) -> dict[str, float]:
@@ -221,7 +221,7 @@ class TrialWork:
         part: what it is.
         encoder: knows the vectors of all texts.
         recipes: (trainer, loss) -> how cells of both are trained.
-        judging: how predictors are evaluated.
+        evaluate: how predictors are evaluated.
         passages: retrieval: more passages to find the right ones among.
         validation: real rows that no trial is trained on, for trainers of the user's own.
         folder: where the folders of programs that train go.
@@ -234,7 +234,7 @@ class TrialWork:
     part: Literal["validation", "test"]
     encoder: Encoder
     recipes: Mapping[tuple[str, str], Recipe]
-    judging: EvaluateConfig
+    evaluate: EvaluateConfig
     passages: tuple[str, ...]
     validation: Corpus
     folder: Path
@@ -251,11 +251,11 @@ class TrialWork:
         blend = self.mixing.mix(cell, item.draw).corpus.fingerprint
         data = [blend, self.held_out.fingerprint, self.encoder.hash, self.mixing.seed]
         more: list[object] = [dict(sorted(recipe.settings.items()))] if recipe.settings else []
-        if self.judging != EvaluateConfig():
-            more += [self.judging.model_dump(exclude={"judge", "rubric"}) | {"passages": self.passages}]
-        if self.judging.judge is not None:
-            more += [self.judging.judge.model_dump(mode="json", exclude=set(SPEED)), self.rubric]
-        more += [["numbers", NUMBERS, *recipe.code, *hash_own([self.judging.score or ""])]]
+        if self.evaluate != EvaluateConfig():
+            more += [self.evaluate.model_dump(exclude={"judge", "rubric"}) | {"passages": self.passages}]
+        if self.evaluate.judge is not None:
+            more += [self.evaluate.judge.model_dump(mode="json", exclude=set(SPEED)), self.rubric]
+        more += [["numbers", NUMBERS, *recipe.code, *hash_own([self.evaluate.score or ""])]]
         return hash_value([cell, item.draw, self.part, self._steps(cell), recipe.source_weight, *data, *more])
 
     def failure_key(self, item: PlannedTrial) -> str:
@@ -293,7 +293,7 @@ class TrialWork:
                 )
                 doing = "evaluate"
                 seed = self._seed(draw)
-                scores = self._judge(predictor, seed)
+                scores = self._evaluate(predictor, seed)
         except TrialsAwaited as exc:
             return exc
         except (CuveeError, MemoryError) as exc:
@@ -310,18 +310,18 @@ class TrialWork:
         steps, epochs = self.recipes[cell.trainer, cell.loss].steps or 0, self.variant.epochs
         return max(1, round(steps * epochs[cell.kind, cell.share])) if epochs else steps
 
-    def _judge(self, predictor: Trained, seed: int) -> Scores:
-        judging, task = self.judging, self.held_out.task
-        is_measured = task == "generation" and judging.diversity
+    def _evaluate(self, predictor: Trained, seed: int) -> Scores:
+        how, task = self.evaluate, self.held_out.task
+        is_measured = task == "generation" and how.diversity
         return evaluate_model(
             predictor,
             self.held_out,
             seed=seed,
             intervals=False,  # those of a trial are never shown; its cell's are
             passages=self.passages or None,
-            writing=Writing(max_tokens=judging.max_tokens) if task == "generation" else None,
-            diversity=measure_texts(self.encoder, seed) if is_measured else None,
-            score=None if judging.judge is not None else judging.score,
+            writing=Writing(max_tokens=how.max_tokens) if task == "generation" else None,
+            diversity=measure_written(self.encoder, seed) if is_measured else None,
+            score=None if how.judge is not None else how.score,
         )
 
     def _settings(self, cell: Cell, draw: Draw) -> TrainSettings:
@@ -490,7 +490,7 @@ def open_trials(
             part="validation" if test is None else "test",
             encoder=KnownVectors(study.encoder, texts, source=study.config.encoder),
             recipes=by_name,
-            judging=study.config.evaluate,
+            evaluate=study.config.evaluate,
             passages=passages,
             validation=study.split.validation,
             folder=folder,

@@ -148,9 +148,7 @@ def train_command(
     return wrap_answers(corpus, lambda inputs: [answers[each] for each in inputs], settings, keep)
 
 
-def _fill(
-    folder: Path, corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, validation: Corpus | None
-) -> None:  # fmt: skip
+def _fill(folder: Path, corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, validation: Corpus | None) -> None:
     """Write the rows, and ``trial.json`` last."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_rows(folder / "train.jsonl", corpus, loss.weights.tolist())
