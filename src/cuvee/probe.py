@@ -57,13 +57,11 @@ class ProbeModel:
             raise ValueError(f"vectors has shape {vectors.shape!r}; the probe takes (n, {self.weights.shape[0]})")
         logits = (vectors @ self.weights + self.bias).astype(np.float64)
         logits -= logits.max(axis=1, keepdims=True, initial=-np.inf)
-        out: NDArray[np.float64] = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        return out
+        return np.asarray(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))
 
     def proba(self, vectors: Vectors) -> NDArray[np.float64]:
         """Probability of each label, shape (n, k); rows sum to 1."""
-        out: NDArray[np.float64] = np.exp(self.log_proba(vectors))
-        return out
+        return np.asarray(np.exp(self.log_proba(vectors)))
 
     def predict(self, vectors: Vectors) -> list[str]:
         """The most probable label of each row; ties go to the earlier label."""
@@ -140,18 +138,15 @@ class WeightedRows:
     def relative(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
         """Weight of each row of a batch, relative to the mean, shape (b,); ``log_p`` may move it."""
         del log_p  # static here
-        out: Floats = self._relative[rows]
-        return out
+        return np.asarray(self._relative[rows])
 
     def slopes(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
         """Relative weight times the loss's own slope, shape (b,)."""
-        out: Floats = self.relative(rows, log_p) * self.slope(log_p)
-        return out
+        return np.asarray(self.relative(rows, log_p) * self.slope(log_p))
 
     def values(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
         """Relative weight times the loss's own value, shape (b,)."""
-        out: Floats = self.relative(rows, log_p) * self.value(log_p)
-        return out
+        return np.asarray(self.relative(rows, log_p) * self.value(log_p))
 
 
 def fit_probe(

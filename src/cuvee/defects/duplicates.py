@@ -89,8 +89,7 @@ class NearTexts:
 
         ends = (self.pairs.T.ravel(), self.pairs[:, ::-1].T.ravel())
         graph = sparse.coo_array((np.ones(len(ends[0]), dtype=np.int64), ends), shape=(self.units, self.units))
-        out: Ints = np.asarray(graph.tocsr() @ values)
-        return out
+        return np.asarray(graph.tocsr() @ values)
 
 
 def find_near_texts(texts: Sequence[str], *, seed: int = 0) -> NearTexts:
@@ -192,8 +191,7 @@ def _settled(found: Ints, pairs: Ints, n: int) -> NDArray[np.bool_]:
     degree = np.bincount(found.ravel(), minlength=n)
     graph = coo_array((np.ones(len(found), dtype=np.int8), (found[:, 0], found[:, 1])), shape=(n, n))
     cluster = connected_components(graph, directed=False)[1][pairs]
-    out: NDArray[np.bool_] = (degree[pairs].min(axis=1) >= _ENOUGH) & (cluster[:, 0] == cluster[:, 1])
-    return out
+    return np.asarray((degree[pairs].min(axis=1) >= _ENOUGH) & (cluster[:, 0] == cluster[:, 1]))
 
 
 class _Shingles:

@@ -98,8 +98,7 @@ class WrappedEncoder:
 def unit_rows_or_zero(vectors: Vectors) -> Vectors:
     """Rows of length 1; rows of zeros stay."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    out: Vectors = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
-    return out
+    return np.asarray(np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0))
 
 
 def empty_rows(rows: int, dim: int) -> Vectors:

@@ -30,8 +30,7 @@ def macro_f1(columns: Columns, weights: Floats) -> Floats:
     size = weights @ (true + said)
     seen = size > 0
     f1 = np.divide(2 * (weights @ (true * said)), size, out=np.zeros_like(size), where=seen)
-    out: Floats = f1.sum(axis=1) / seen.sum(axis=1)
-    return out
+    return np.asarray(f1.sum(axis=1) / seen.sum(axis=1))
 
 
 def ece(columns: Columns, weights: Floats) -> Floats:
@@ -40,8 +39,7 @@ def ece(columns: Columns, weights: Floats) -> Floats:
     bins = np.clip(np.ceil(confidence * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
     inside = bins[:, None] == np.arange(_BINS)
     gap = columns["accuracy"] - confidence
-    out: Floats = np.abs(weights @ (inside * gap[:, None])).sum(axis=1) / weights.sum(axis=1)
-    return out
+    return np.asarray(np.abs(weights @ (inside * gap[:, None])).sum(axis=1) / weights.sum(axis=1))
 
 
 SCORES: Mapping[str, Score] = {

@@ -52,8 +52,7 @@ class Writing:
 def _perplexity(columns: Columns, weights: Floats) -> Floats:
     """One over the geometric mean probability of a token, over all tokens: long completions count more."""
     nats = -(weights @ columns["log_likelihood"]) / np.maximum(weights @ columns["tokens"], 1.0)
-    out: Floats = np.exp(np.minimum(nats, _MOST_NATS))
-    return out
+    return np.asarray(np.exp(np.minimum(nats, _MOST_NATS)))
 
 
 def _bits_per_byte(columns: Columns, weights: Floats) -> Floats:

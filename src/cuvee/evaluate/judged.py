@@ -145,8 +145,7 @@ def mean_of(name: str) -> Score:
     """The score that is the mean of a column."""
 
     def mean(columns: Columns, weights: Floats) -> Floats:
-        out: Floats = (weights @ columns[name]) / weights.sum(axis=1)
-        return out
+        return np.asarray((weights @ columns[name]) / weights.sum(axis=1))
 
     return mean
 

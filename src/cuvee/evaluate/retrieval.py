@@ -105,8 +105,7 @@ def _best_places(similar: Floats, top: int) -> Codes:
     """Places of the ``top`` largest numbers, the largest first, equal ones in their order."""
     least = np.partition(similar, len(similar) - top)[len(similar) - top]
     reached = np.flatnonzero(similar >= least)
-    out: Codes = reached[np.argsort(-similar[reached], kind="stable")][:top].astype(np.int64)
-    return out
+    return np.asarray(reached[np.argsort(-similar[reached], kind="stable")][:top].astype(np.int64))
 
 
 def count_ranks(queries: Vectors, passages: Vectors, relevant: Sequence[Sequence[int]]) -> tuple[Codes, Codes]:
@@ -145,8 +144,7 @@ def score_ranks(
     starts = np.concatenate([[0], np.cumsum(spans)[:-1]])
 
     def total(values: Floats) -> Floats:
-        out: Floats = np.add.reduceat(values, starts)
-        return out
+        return np.asarray(np.add.reduceat(values, starts))
 
     gains = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(CUT) + 2.0))])
     reached = gains[np.minimum(above + level, CUT)] - gains[np.minimum(above, CUT)]

@@ -181,22 +181,19 @@ def estimate_entropy(subject: Subject, counts: NgramCounts, settings: Settings) 
         left = counts.total - bins.total
         rest = np.full(len(left), spread)
         np.subtract.at(rest, bins.bin, change)
-        out: NDArray[np.float64] = np.log2(np.where(left > 0, left, np.nan)) - _ratio(rest, left)
-        return out
+        return np.asarray(np.log2(np.where(left > 0, left, np.nan)) - _ratio(rest, left))
 
     return estimate_by_jackknife(subject, value, without, settings)
 
 
 def _count_log(counts: Ints) -> NDArray[np.float64]:
     real = counts.astype(np.float64)
-    out: NDArray[np.float64] = real * np.log2(np.maximum(real, 1.0))
-    return out
+    return np.asarray(real * np.log2(np.maximum(real, 1.0)))
 
 
 def _ratio(top: NDArray[np.float64] | Ints, bottom: Ints) -> NDArray[np.float64]:
     """The ratio, nan where nothing is left."""
-    out: NDArray[np.float64] = top / np.where(bottom > 0, bottom, np.nan)
-    return out
+    return np.asarray(top / np.where(bottom > 0, bottom, np.nan))
 
 
 def measure_self_repetition(subject: Subject) -> Estimate | None:
@@ -269,8 +266,7 @@ def _bleu(matches: Sequence[Ints], lengths: Ints, closest: Ints) -> Floats:
         log_precision += np.log(np.where(matched == 0, SMOOTHING, matched) / possible) / len(SIZES)
     reference = closest[lengths]
     penalty = np.where(lengths > reference, 0.0, 1.0 - reference / np.maximum(1, lengths))
-    out: Floats = np.where(matches[0] == 0, 0.0, np.exp(log_precision + penalty))
-    return out
+    return np.asarray(np.where(matches[0] == 0, 0.0, np.exp(log_precision + penalty)))
 
 
 def _closest(rows_of_length: Ints) -> Ints:
@@ -282,8 +278,7 @@ def _closest(rows_of_length: Ints) -> Ints:
     above = np.minimum.accumulate(np.where(present, length, far)[::-1])[::-1]
     below, above = np.append(-far, below[:-1]), np.append(above[1:], far)
     nearest = np.where(length - below <= above - length, below, above)
-    out: Ints = np.where(rows_of_length > 1, length, nearest)
-    return out
+    return np.asarray(np.where(rows_of_length > 1, length, nearest))
 
 
 # n-gram, row and count of each entry, by n-gram, the row that has it most often first.
@@ -411,8 +406,7 @@ def measure_rouge_l(subject: Subject) -> Estimate | None:
         np.add.at(between, bins, by_bin)
         left = m - np.bincount(bins)
         rest = between.sum() - 2.0 * between.sum(axis=1) + np.diag(between)
-        out: Floats = np.maximum(0.0, rest) / np.where(left > 1, left * (left - 1.0), np.nan)
-        return out
+        return np.asarray(np.maximum(0.0, rest) / np.where(left > 1, left * (left - 1.0), np.nan))
 
     settings: dict[str, str | float] = {
         "tokens": "runs of a-z and 0-9", "stemmer": "none", "rows": m, "pairs": m * (m - 1) // 2

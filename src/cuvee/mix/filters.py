@@ -369,8 +369,7 @@ class Agreement:
         column = {label: i for i, label in enumerate(probe.labels)}
         codes = np.array([column.get(label, -1) for label in corpus.targets], dtype=np.int64)
         proba = probe.proba(own)
-        out: NDArray[np.float64] = np.where(codes >= 0, proba[np.arange(len(codes)), codes], np.nan)
-        return out
+        return np.asarray(np.where(codes >= 0, proba[np.arange(len(codes)), codes], np.nan))
 
     def _most_probable(self, probability: NDArray[np.float64], corpus: Corpus) -> NDArray[np.bool_]:
         targets = np.array(corpus.targets)

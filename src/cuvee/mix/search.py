@@ -387,8 +387,7 @@ def rank_in_groups(codes: Codes) -> Codes:
     """Place of each entry among those of its code, from 0; equal codes stand together."""
     starts = np.flatnonzero(np.diff(codes, prepend=codes[:1] - 1))
     sizes = np.diff(np.append(starts, len(codes)))
-    ranks: Codes = np.arange(len(codes)) - np.repeat(starts, sizes)
-    return ranks
+    return np.asarray(np.arange(len(codes)) - np.repeat(starts, sizes))
 
 
 def _dense_centres(unit: Vectors, strata: Strata, groups: Codes, rng: np.random.Generator) -> Vectors:

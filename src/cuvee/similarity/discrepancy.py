@@ -176,8 +176,7 @@ class _BlockSums:
 
 
 def _sum_blocks(block: NDArray[np.float32], rows: NDArray[np.float32], columns: NDArray[np.float32]) -> Floats:
-    out: Floats = rows.T.astype(np.float64) @ (block @ columns).astype(np.float64)
-    return out
+    return np.asarray(rows.T.astype(np.float64) @ (block @ columns).astype(np.float64))
 
 
 def _count(groups: Codes, bins: Codes, count: int) -> Floats:

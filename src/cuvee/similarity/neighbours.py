@@ -89,8 +89,7 @@ def find_near_duplicates(unit: Vectors, threshold: float = 0.95) -> NDArray[np.i
         fewer = find_near_duplicates(unit[distinct], threshold)
         place = np.zeros(len(unit), dtype=np.int64)
         place[distinct] = np.arange(len(distinct))
-        clusters: NDArray[np.int64] = distinct[fewer[place[first]]]
-        return clusters
+        return np.asarray(distinct[fewer[place[first]]])
     n = len(unit)
     short = _bounding_rows(unit)
     tiles = symmetric_tiles(n, _PRUNED_TILE)
@@ -262,5 +261,4 @@ def row_surprisal(unit: Vectors) -> Floats:
     kept = values > values[-1] * 1e-12 * len(values)
     values, vectors = values[kept], vectors[:, kept]
     squares = (data @ vectors) ** 2 if n >= d else vectors**2 * values
-    out: Floats = -squares @ np.log(values / n)
-    return out
+    return np.asarray(-squares @ np.log(values / n))

@@ -60,8 +60,7 @@ class LabelChecker:
         return RowScores(log_p=log_p, agrees=log_proba.argmax(axis=1) == own)
 
     def _embed(self, corpus: Corpus) -> Vectors:
-        out: Vectors = self._vectors[[self._place[text] for text in corpus.texts]]
-        return out
+        return np.asarray(self._vectors[[self._place[text] for text in corpus.texts]])
 
 
 def find_checker(rows: TrainingRows, loss: str) -> RowChecker:
@@ -230,8 +229,7 @@ def importance(log_numerator: Floats, log_denominator: Floats, *, clip: float, g
     """``min((numerator / denominator) ** gamma, clip)``, from logarithms; 1 where one of them is not known (NaN)."""
     ratio = np.nan_to_num(log_numerator - log_denominator, nan=0.0, posinf=np.inf, neginf=-np.inf)
     exponent = np.minimum(gamma * ratio, np.log(clip))
-    out: Floats = np.exp(exponent)
-    return out
+    return np.asarray(np.exp(exponent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +277,7 @@ class DynamicRows(WeightedRows):
         weights = np.where(self._synthetic[rows], found, 1.0)
         mean = float(weights.mean())
         # all of a batch can underflow to weight 0: then it moves nothing
-        out: Floats = weights / mean if mean > 0 else weights
-        return out
+        return np.asarray(weights / mean if mean > 0 else weights)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,8 +94,7 @@ class AnswerClassifier(Answers):
                 f"no answer of trainer {self.name!r} is a known label: the first is {first!r:.80}, and the labels are "
                 f"{', '.join(self.known)[:200]}"
             )
-        out: NDArray[np.float64] = found / total[:, None]
-        return out
+        return np.asarray(found / total[:, None])
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The most probable label of each text."""
@@ -124,8 +123,7 @@ class AnswerRanker(Answers):
             found = np.asarray(self.ask(texts), dtype=np.float32)
         if found.ndim != 2 or not found.any(axis=1).all():
             raise ConfigError(f"predict of trainer {self.name!r} gave shape {found.shape}; give a vector for each text")
-        unit: Vectors = found / np.linalg.norm(found, axis=1, keepdims=True)
-        return unit
+        return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True))
 
     encode_passages = encode_queries
 

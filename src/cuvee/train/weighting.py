@@ -158,13 +158,11 @@ class RowWeightedLoss(AdjustedLoss):
 
     def slopes(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
         """The loss's slopes times the rows' relative weights, shape (b,)."""
-        out: Floats = self._factor[rows] * super().slopes(rows, log_p)
-        return out
+        return np.asarray(self._factor[rows] * super().slopes(rows, log_p))
 
     def values(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
         """The loss's values times the rows' relative weights, shape (b,)."""
-        out: Floats = self._factor[rows] * super().values(rows, log_p)
-        return out
+        return np.asarray(self._factor[rows] * super().values(rows, log_p))
 
 
 def scale_weights(own: Floats, weights: Floats) -> Floats:
@@ -178,8 +176,7 @@ def scale_weights(own: Floats, weights: Floats) -> Floats:
     counted = weights[own > 0]
     if len(counted) == 0 or bool((counted == counted[0]).all()):
         return own
-    found: Floats = own * weights * (own.sum() / (own @ weights))
-    return found
+    return np.asarray(own * weights * (own.sum() / (own @ weights)))
 
 
 def weigh_rows(loss: PreparedLoss, weights: Floats) -> PreparedLoss:
