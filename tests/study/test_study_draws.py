@@ -44,6 +44,14 @@ def subsample(number):
     return Draw(generation=0, sampling=number, training=0)
 
 
+@pytest.mark.parametrize("labels", ["ab", "ba"])
+def test_a_blend_has_its_share_in_whatever_order_labels_come(labels):
+    real = Corpus.from_rows([{"text": f"real {y} {i}", "target": y} for y in labels for i in range(3)])
+    cell = Cell(kind="blend", dial="d", level="x", share=0.5, rows_per_label=3, scope="this pool")
+    mixing = Mixing(real={(0, 3): real}, pools={"d=x": POOL}, regime="replace", seed=0)
+    assert mixing.mix(cell, subsample(0)).composition.share == 0.5  # 3 of 6 rows: 2 of one label, 1 of the other
+
+
 @pytest.mark.parametrize("draw", [0, 2, FRESH, FRESH + 2])
 def test_a_draw_of_the_recipe_takes_its_own_block_alone(draw):
     assert {BLOCK[i] for i in mix(0.6, generation(draw))} == {draw}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import replace as change
@@ -18,7 +17,7 @@ from typer import Argument, Option
 import cuvee.mix as room
 from cuvee.cli import console, options, show
 from cuvee.cli.options import GROUPED, PLAIN, UNGROUPED, Columns, Hub, Output, Seed, may_trust, refuse_options
-from cuvee.corpus import Corpus, compare_labels, few_shot_sets, label_strata, row_names, split_corpus, write_corpus
+from cuvee.corpus import Corpus, compare_labels, count_strata, few_shot_sets, row_names, split_corpus, write_corpus
 from cuvee.corpus.files import OUTPUTS, check_folder, fill_folder, replace_text, write_table
 from cuvee.corpus.table import BlendForm
 from cuvee.defects import NoLeaks
@@ -276,7 +275,7 @@ def select(
         | {
             "path": path,
             "rows": len(part.rows),
-            "label_counts": dict(sorted(Counter(label_strata(part.corpus)).items())),
+            "label_counts": count_strata(part.corpus),
         }
         for part, path in zip(chosen, paths, strict=False)
     ]
@@ -347,7 +346,7 @@ class Mixing:
         )  # fmt: skip
         if self.dedupe:
             others = once.corpus
-        share, fewer = self.find_share(max(Counter(label_strata(rows)).values())), self.amount is not None and not again
+        share, fewer = self.find_share(max(count_strata(rows).values())), self.amount is not None and not again
         with options.naming(synthetic):
             blend = room.mix_corpora(
                 rows, others, share=share, amount="all" if share is None else None, regime=regime, seed=self.seed,

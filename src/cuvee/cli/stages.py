@@ -97,7 +97,7 @@ class Beginning:
         named = Path(os.path.relpath(data.resolve(), base))
         written = render_template(
             named, corpus, columns=columns, pools=pools, base_url=self.base_url, model=self.model, time=self.time
-        )  # fmt: skip
+        )
         try:
             return written, parse_config(written, target)
         except ConfigError as exc:  # names a line of a file that is not there yet

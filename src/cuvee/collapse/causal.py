@@ -63,7 +63,7 @@ class GenerationWork(Work):
         if self.config.curated.agreement is not None and len(prompts) > len(task.real):
             checked = TunedChecker(self.settings)(
                 task.real, written, weights=np.ones(len(task.real)), passes=None, seed=seed
-            )  # fmt: skip
+            )
             written = written.with_columns(weight=np.exp(np.nan_to_num(checked.log_p, nan=-np.inf)))
         values, errors = self._measure(writer, texts[: self.model.rows], task.real)
         self.keep(writer, place)

@@ -5,6 +5,7 @@ from cuvee.corpus.files import load_corpus, load_vectors, read_columns, replace_
 from cuvee.corpus.splits import (
     LockedTest,
     Split,
+    count_strata,
     distinct_sources,
     few_shot_sets,
     label_strata,

@@ -154,6 +154,11 @@ def label_strata(corpus: Corpus) -> list[str]:
     return corpus.targets if corpus.task == "classification" else [""] * len(corpus)
 
 
+def count_strata(corpus: Corpus) -> Counter[str]:
+    """Rows of each stratum, sorted by its name: shares are rounded in this order."""
+    return Counter(dict(sorted(Counter(label_strata(corpus)).items())))
+
+
 def row_sources(corpus: Corpus) -> list[str] | list[str | None]:
     """What each row is about: its context (generation) or its passage (retrieval); None where it is about nothing."""
     return corpus.targets if corpus.task == "retrieval" else corpus.contexts

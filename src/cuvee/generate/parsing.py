@@ -49,10 +49,8 @@ WRITINGS: Mapping[Kind, Writing] = {
     "instruction": Writing(
         kind="instruction", task="generation", text="instruction", target="response", pair=True, lines=True
     ),
-    "story": Writing(
-        kind="story", task="generation", text="beginning", target="continuation", pair=True, lines=True
-    ),
-}  # fmt: skip
+    "story": Writing(kind="story", task="generation", text="beginning", target="continuation", pair=True, lines=True),
+}
 KINDS: tuple[Kind, ...] = tuple(WRITINGS)
 
 

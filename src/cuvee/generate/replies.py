@@ -28,7 +28,7 @@ _ENDS: Mapping[str, End] = {
     **dict.fromkeys(["prohibitedcontent", "sensitive", "guardrailintervened", "imagesafety"], "filtered"),
     **dict.fromkeys(["refusal", "refused"], "refused"),
     **dict.fromkeys(["toolcalls", "toolcall", "tooluse", "functioncall", "malformedfunctioncall"], "tool"),
-}  # fmt: skip
+}
 _PASSES = re.compile(
     r"load|busy|capacity|temporar|rate.?limit|try again|server.?error|time.?out|upstream", re.IGNORECASE
 )

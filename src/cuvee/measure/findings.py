@@ -402,7 +402,7 @@ _BROKEN: dict[DegenerateReason, tuple[str, str]] = {
     "placeholder": ("hold placeholders, such as [Name]", ""),
     "wrong language": ("are in another language than the real rows", "Name the language in the prompt, or "),
     "truncated": ("stop in the middle of a sentence", "Raise max_tokens, or "),
-}  # fmt: skip
+}
 _BY_REAL = ("markup", "placeholder", "wrong language", "truncated")  # found by what real rows do
 _STYLE = ("chatter", "too short", "markup", "placeholder", "truncated")  # what few rows of any kind may look like
 _REAL_SAMPLE = 2_000

@@ -12,10 +12,10 @@ from cuvee.measure.subject import MIN_BINS, Subject
 from cuvee.records import Estimate
 from cuvee.similarity import NORMAL_QUANTILE, jackknife_interval, two_sample_interval, wilson_interval
 
-# Bounds of a fraction.
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Settings = Mapping[str, str | int | float]
+# Bounds of a fraction.
 SHARE = (0.0, 1.0)
 _ROUNDING = 1e-12
 

@@ -476,7 +476,7 @@ def measure_compression(subject: Subject) -> Estimate | None:
         return Estimate(value=value, n=subject.n, settings=settings | {"no_interval": f"above {_MOST_BYTES} bytes"})
     return estimate_by_jackknife(
         subject, value, lambda: np.array([ratio(b) for b in range(int(bins.max()) + 1)]), settings, bins=bins
-    )  # fmt: skip
+    )
 
 
 def measure_mean_words(subject: Subject) -> Estimate | None:

@@ -30,7 +30,6 @@ _REMEDY: dict[Need, str] = {
     "held_out": "held_out=, the validation and test texts; a comparison takes none",
     "labels": "a corpus and an against of the task classification, with at least two labels",
 }
-# A metric's name, what computes it, what it is, and how to read it.
 _OF_TEXTS = (
     "vendi_q1",
     "distinct_2",
@@ -45,6 +44,7 @@ _MEANINGS = "effective number of distinct meanings"
 _CLOSER = "lower is closer to the real data"
 _LIKE = "is more like the real data; compare at equal rows"
 _COVERS = "higher covers more of the real data; compare at equal rows"
+# A metric's name, what computes it, what it is, and how to read it.
 Entry = tuple[str, Callable[[Subject], Estimate | None], str, str]
 # A family, what its metrics need, whether they are measured unless others are asked for, and the metrics.
 Group = tuple[Family, tuple[Need, ...], bool, Sequence[Entry]]

@@ -199,9 +199,7 @@ def sample_rows(subject: Subject, *, count: int = 6) -> list[tuple[str, str, str
     return [(*row, marked.get(row, "")) for row in (*marked, *spread)]
 
 
-def map_pools(
-    real: Subject, pools: Mapping[str, Subject], *, rows: int, most: int = 3000, seed: int = 0
-) -> DatasetMap:  # fmt: skip
+def map_pools(real: Subject, pools: Mapping[str, Subject], *, rows: int, most: int = 3000, seed: int = 0) -> DatasetMap:
     """The map of real training rows and of pools, each text of a pool once; above ``most`` points a sample.
 
     A third of the sample is real, where there are so many; the pools share the rest alike.

@@ -17,10 +17,10 @@ from cuvee.probe import fit_probe
 from cuvee.records import Comparison, Estimate, PoolRank, Ranking
 from cuvee.similarity import nearest_margins, nearest_neighbours, spectrum, vendi_score
 
-# Pools within this score of the best are advised, of at least two and at most three.
 ROWS = 2_000
 WEIGHTS = {"covers": 1.0, "agrees": 0.1, "diversity": 0.1, "unique": 0.1, "labels_off": -0.4}
 UNLABELLED = {"diversity": 1.0, "unique": 1.0, "unlike": -1.0, "reach": 1.0}
+# Pools within this score of the best are advised, of at least two and at most three.
 CLOSE, FEWEST, MOST = 0.05, 2, 3
 LACK, SHOWN = 0.15, 5
 _NUMBERS: Mapping[str, tuple[str, Callable[[Subject], Estimate | None]]] = {

@@ -50,7 +50,7 @@ def _estimate_kernel(subject: Subject, sums: similarity.RowSums, q: float, setti
         return Estimate(value=value, n=subject.n, settings=said)
     return estimate_by_jackknife(
         subject, value, lambda: similarity.kernel_diversity_without(sums, subject.bins, q, rows=rows), said
-    )  # fmt: skip
+    )
 
 
 def _sampling_error(total: NDArray[np.float64], n: int) -> float:

@@ -69,12 +69,10 @@ def measure_length_distance(subject: Subject) -> Estimate | None:
     return intervals.estimate_two_samples(
         subject,
         float(_wasserstein(p, q)) / scale,
-        lambda: (
-            _wasserstein(p - ours, q) / scale, _wasserstein(p, q - theirs) / _positive(_deviation(q - theirs))
-        ),
+        lambda: (_wasserstein(p - ours, q) / scale, _wasserstein(p, q - theirs) / _positive(_deviation(q - theirs))),
         settings,
         bounds=(0.0, np.inf),
-    )  # fmt: skip
+    )
 
 
 def measure_ngram_jsd(subject: Subject) -> Estimate | None:

@@ -22,7 +22,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cuvee.characters import to_html
-from cuvee.corpus import Corpus, Origin, label_strata, link_rows, normalise_text, row_sources, split_tokens
+from cuvee.corpus import (
+    Corpus,
+    Origin,
+    count_strata,
+    label_strata,
+    link_rows,
+    normalise_text,
+    row_sources,
+    split_tokens,
+)
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng, derive_seed, hash_each, scatter
 from cuvee.records import Composition, MixKind, PartCounts, Regime, Shown
@@ -108,11 +117,11 @@ def mix_corpora(
         raise ValueError(f"share is {share!r}; real-only takes share 0 and all rows")
     if len(real) == 0:
         raise InputError("the real data has no rows; a blend takes its labels from them")
-    labels = _stratum_sizes(real)
+    labels = count_strata(real)
     counts = share_counts(labels, share, regime=regime)
     own = {label: r for label, (r, _) in counts.items()}
     made = {label: s for label, (_, s) in counts.items()}
-    has = _stratum_sizes(synthetic) if synthetic is not None else {}
+    has = count_strata(synthetic) if synthetic is not None else {}
     if whole:
         made = {label: has.get(label, 0) for label in labels}
     elif allow_fewer and kind != "real-duplicated":  # which takes no rows of a pool
@@ -198,7 +207,7 @@ def _check_pool(real: Corpus, pool: Corpus | None, *, allow_fewer: bool) -> Corp
     if pool.task != real.task:
         raise InputError(f"the pool is for {pool.task}, the real data for {real.task}; both must be of one task")
     _check_origin(pool, "synthetic")
-    have, wanted = _stratum_sizes(pool), _stratum_sizes(real)
+    have, wanted = count_strata(pool), count_strata(real)
     for label in wanted:
         if label not in have and not allow_fewer:
             raise InputError(f"the pool has no rows of label {label!r}; generate some, or drop it from the real data")
@@ -206,11 +215,6 @@ def _check_pool(real: Corpus, pool: Corpus | None, *, allow_fewer: bool) -> Corp
         if label not in wanted:
             raise InputError(f"the pool has label {label!r}, which the real data lacks; rename it or drop its rows")
     return pool
-
-
-def _stratum_sizes(corpus: Corpus) -> dict[str, int]:
-    """Rows of each label, sorted by label; all rows under ``""`` where there are no labels."""
-    return dict(sorted(Counter(label_strata(corpus)).items()))
 
 
 def _draw_rows(corpus: Corpus, wanted: Mapping[str, int], seed: int) -> Corpus:

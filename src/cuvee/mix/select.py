@@ -5,14 +5,13 @@ Size, labels and length are held fixed: diversity without asking an LLM.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from cuvee.corpus import Corpus, label_strata
+from cuvee.corpus import Corpus, count_strata
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng
 from cuvee.mix import search
@@ -84,7 +83,7 @@ class Selector:
                 raise InputError(
                     f"{rows} rows were asked for, the pool has {len(pool)}; ask for fewer, or give a larger pool"
                 )
-            rows = apportion_rows(dict(sorted(Counter(label_strata(pool)).items())), rows)
+            rows = apportion_rows(count_strata(pool), rows)
         self._wanted = rows
 
     def levels(self, count: int, metric: str = "vendi") -> tuple[Selection, ...]:

@@ -158,9 +158,7 @@ class _BlockSums:
     def value(self) -> float:
         """The MMD of all rows."""
         (a, b), (p, q) = self.inner, self.inner_pairs
-        return float(
-            a.sum() / p.sum() + b.sum() / q.sum() - 2.0 * self.across.sum() / self.across_pairs.sum()
-        )  # fmt: skip
+        return float(a.sum() / p.sum() + b.sum() / q.sum() - 2.0 * self.across.sum() / self.across_pairs.sum())
 
     def without(self, side: int) -> Floats:
         """The MMD with each bin of a side left out (0: ours, 1: theirs); nan where nothing is left."""

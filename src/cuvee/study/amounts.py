@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cuvee.config.generators import list_levels
 from cuvee.config.sections import amount_of, read_amount, share_of
-from cuvee.corpus import Corpus, label_strata
+from cuvee.corpus import Corpus, count_strata
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_seed
 from cuvee.mix import Needed, first_rows, share_counts
@@ -58,7 +58,7 @@ def rows_at_hand(pool: Corpus) -> Corpus:
 def count_rows(pools: Pools, usable: Mapping[Level, Sequence[int]]) -> dict[Level, LevelRows]:
     """What the levels that take part have."""
     return {
-        level: LevelRows(blocks=b, labels=Counter(label_strata(rows_at_hand(pools[level].corpus))))
+        level: LevelRows(blocks=b, labels=count_strata(rows_at_hand(pools[level].corpus)))
         for level, b in usable.items()
     }
 
@@ -116,7 +116,7 @@ def find_needed(study: Study, key: str, samplings: Iterable[int]) -> Needed | No
     has_blocks = sum(known == dial for known, _ in list_levels(study.config.pools)) > 1
 
     def tell(corpus: Corpus) -> NDArray[np.bool_]:
-        has = LevelRows(blocks=(), labels=Counter(label_strata(corpus)))
+        has = LevelRows(blocks=(), labels=count_strata(corpus))
         needed: NDArray[np.bool_] = (corpus.blocks >= 0) & has_blocks
         most = Counter[str]()
         for rows in study.row_counts if has.rows else ():

@@ -13,7 +13,7 @@ import numpy as np
 from cuvee import mix
 from cuvee.config import generators
 from cuvee.config.sections import ExecuteConfig
-from cuvee.corpus import Corpus, label_strata, load_corpus, row_names, written_from
+from cuvee.corpus import Corpus, count_strata, label_strata, load_corpus, row_names, written_from
 from cuvee.encoders import WorkerPool, load_encoder
 from cuvee.errors import InputError
 from cuvee.execute import Progress, open_executor
@@ -183,7 +183,7 @@ def _cut_draws(study: Study, pool: Corpus, *, whole: bool = False) -> Corpus:
 
     ``whole`` deals all rows out, at least to one block, else a block holds what a draw needs.
     """
-    counts, cut = Counter(label_strata(pool)), mix.deal_blocks if whole else mix.assign_blocks
+    counts, cut = count_strata(pool), mix.deal_blocks if whole else mix.assign_blocks
     rows = {label: min(count, counts[label]) if whole else count for label, count in study.block_rows().items()}
     for count in range(usual_draws(study.config).generation if whole else study.most_blocks, 0, -1):
         try:
@@ -204,7 +204,7 @@ def _select_levels(
     parts: list[list[Corpus]] = [[] for _ in range(select.levels)]
     for block in sorted({int(b) for b in dealt.blocks if b >= 0}):
         drawn = mix.take_blocks(dealt, {block})
-        has = Counter(label_strata(drawn))
+        has = count_strata(drawn)
         named = f"draw {block}" if block < FRESH else f"draw {block - FRESH} of the confirmation"
         rows = {label: min(rows, has[label]) for label, rows in study.block_rows().items() if has[label]}
         seed = derive_seed(study.config.seed, "select", file.dial, block)
@@ -220,8 +220,8 @@ def _select_levels(
     return [part[0].joined(*part[1:]) for part in parts]
 
 
-# Fewer are embedded and compared in this process, whatever ``execute`` says: starting workers takes longer.
 REAL = "real"
+# Fewer are embedded and compared in this process, whatever ``execute`` says: starting workers takes longer.
 SPREAD_TEXTS = 20_000
 
 

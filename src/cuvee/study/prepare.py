@@ -24,9 +24,9 @@ from cuvee.corpus import (
     LockedTest,
     Split,
     Task,
+    count_strata,
     distinct_sources,
     few_shot_sets,
-    label_strata,
     load_corpus,
     normalise_text,
     row_names,
@@ -126,10 +126,10 @@ class Study:
         """The real training rows of cells with so many a label: each smaller set lies within the larger ones."""
         return self.few_shot_sets.get(rows_per_label, self.train)
 
-    def strata_counts(self, rows_per_label: int | None = None) -> dict[str, int]:
+    def strata_counts(self, rows_per_label: int | None = None) -> Counter[str]:
         """Label -> real training rows, where there are so many a label; None is the largest number."""
         real = self.train if rows_per_label is None else self.real_rows(rows_per_label)
-        return dict(sorted(Counter(label_strata(real)).items()))
+        return count_strata(real)
 
     def block_rows(self) -> dict[str, int]:
         """Label -> synthetic rows that one generation draw holds: enough for the share of the shape test."""
@@ -159,7 +159,7 @@ class Study:
         spare, asked, subsamples = self.split.at_hand, self.config.draws.real, self.draws.subsamples
         if spare is None or not self.ready_made:
             return 1
-        counts, wanted = Counter(label_strata(spare)), self.strata_counts()
+        counts, wanted = count_strata(spare), self.strata_counts()
         has_more = all(counts[label] >= 2 * rows for label, rows in wanted.items())
         return min(asked or subsamples, subsamples) if has_more else 1
 
@@ -429,7 +429,7 @@ def _find_writing(study: Study) -> StudyWriting:
     return StudyWriting(kind=kind, strata=strata, spec=spec, key=key, left_out=left_out)
 
 
-def note_left_out(study: Study) -> None:
+def note_held_out_sources(study: Study) -> None:
     """Say that sources are held out, and list them in the run folder."""
     if not (left_out := study.writing.left_out):
         return

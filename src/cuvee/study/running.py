@@ -5,7 +5,6 @@ executor, and comes back into the folder.
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from pydantic import TypeAdapter
 
 from cuvee.config.schema import EvaluateConfig
 from cuvee.config.sections import CHECK_STEPS, COMMAND, PROBE, CheckConfig, TrainConfig
-from cuvee.corpus import Corpus, label_strata, load_corpus
+from cuvee.corpus import Corpus, count_strata, load_corpus
 from cuvee.corpus.files import replace_text
 from cuvee.encoders import Encoder, KnownVectors
 from cuvee.errors import CuveeError, TrialsAwaited
@@ -109,8 +108,8 @@ class Mixing:
             pool = rows_at_hand(pool) if of_pool else take_blocks(pool, {draw.generation})
         seed = derive_seed(self.seed, "sampling", draw.generation, draw.sampling)
         if pool is not None and of_pool and not cell.whole:
-            own = Counter(label_strata(self.real[0, cell.rows_per_label]))
-            counts = share_counts(own, cell.share, regime=self.regime)
+            real = self.real[0, cell.rows_per_label]
+            counts = share_counts(count_strata(real), cell.share, regime=self.regime)
             pool = pool.take(first_rows(pool, {label: rows for label, (_, rows) in counts.items()}, seed))
         return mix_corpora(
             self.real[draw.real, cell.rows_per_label],

@@ -28,7 +28,7 @@ from cuvee.study.dials import identify_generator, make_dials
 from cuvee.study.draws import choose_draws, has_other_time, is_open, read_draws, save_draws, write_draws
 from cuvee.study.judge import open_judge, read_rubric
 from cuvee.study.pools import check_files, fresh_pool, usable_draws
-from cuvee.study.prepare import FRESH, Pools, Study, note_left_out
+from cuvee.study.prepare import FRESH, Pools, Study, note_held_out_sources
 from cuvee.study.running import (
     Outcome,
     TrialRunner,
@@ -255,7 +255,7 @@ def validate_study(study: Study) -> dict[Level, LevelRows]:
     if study.ready_made:
         files = check_files(study)
     else:
-        note_left_out(study)
+        note_held_out_sources(study)
         made = make_dials(study)
     for number, (_, dial) in enumerate(made):
         try:

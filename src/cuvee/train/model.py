@@ -76,9 +76,7 @@ class BuiltIn:
     ) -> Trained:  # fmt: skip
         """See ``Trainer``."""
         train = cast("Trainer", self._find("train"))
-        return train(
-            corpus, loss, settings, encoder=encoder, validation=validation, progress=progress, folder=folder
-        )  # fmt: skip
+        return train(corpus, loss, settings, encoder=encoder, validation=validation, progress=progress, folder=folder)
 
     def load(self, folder: Path, description: Description, encoder: Encoder | None) -> Trained:
         """What a predictor of this trainer wrote into ``folder``."""
