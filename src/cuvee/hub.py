@@ -116,11 +116,7 @@ def push_folder(folder: str | Path, repo_id: str, kind: Kind = "dataset", *, pri
         if private and not api.repo_info(repo_id, repo_type=kind).private:
             raise ConfigError(f"{repo_id} is there already, and public; ask for a public one, or choose another name")
         api.upload_folder(
-            repo_id=repo_id,
-            folder_path=path,
-            repo_type=kind,
-            allow_patterns=names,
-            commit_message=message,
+            repo_id=repo_id, folder_path=path, repo_type=kind, allow_patterns=names, commit_message=message
         )
     except wrong as exc:
         told = f"{exc.response.status_code} {exc.server_message}" if isinstance(exc, HfHubHTTPError) else str(exc)

@@ -272,11 +272,7 @@ def select(
     told = ("name", "values", "length_difference", "note")
     selections = [
         {name: getattr(part, name) for name in told}
-        | {
-            "path": path,
-            "rows": len(part.rows),
-            "label_counts": count_strata(part.corpus),
-        }
+        | {"path": path, "rows": len(part.rows), "label_counts": count_strata(part.corpus)}
         for part, path in zip(chosen, paths, strict=False)
     ]
     output(

@@ -308,10 +308,7 @@ Find = Callable[[Request], Outcome | None]
 
 
 def answer_all(
-    llm: OpenedLLM,
-    ledger: Ledger,
-    wanted: Callable[[Find], Iterable[Request]],
-    on_answer: OnAnswer | None = None,
+    llm: OpenedLLM, ledger: Ledger, wanted: Callable[[Find], Iterable[Request]], on_answer: OnAnswer | None = None
 ) -> None:
     """Ask what ``wanted(find)`` names, each request once, until it names nothing new.
 

@@ -51,11 +51,7 @@ class PairwisePass:
 
 
 def row_sums(
-    unit: Vectors,
-    taus: Sequence[float],
-    *,
-    bins: NDArray[np.int64] | None = None,
-    tile: int | None = None,
+    unit: Vectors, taus: Sequence[float], *, bins: NDArray[np.int64] | None = None, tile: int | None = None
 ) -> list[RowSums]:
     """Row sums of the kernels ``exp((cos - 1) / tau)``, as ``pairwise_pass`` gives them."""
     return list(pairwise_pass(unit, taus, bins=bins, nearest=False, tile=tile).sums)

@@ -28,14 +28,7 @@ from cuvee.records import Advice, Confirmation, FailedTrials, Level, Measurement
 from cuvee.registry import trust_modules
 from cuvee.store import RunFolder, StoredPool
 from cuvee.study.advising import Advisor
-from cuvee.study.crossfit import (
-    join_confirmations,
-    join_measurements,
-    join_trials,
-    name_items,
-    open_folds,
-    write_scope,
-)
+from cuvee.study.crossfit import join_confirmations, join_measurements, join_trials, name_items, open_folds, write_scope
 from cuvee.study.demo import make_demo
 from cuvee.study.draws import read_draws, save_draws
 from cuvee.study.outputs import FinishedStudy, MadePart, StudyResult, check_tracking, track_study, write_outputs

@@ -135,10 +135,7 @@ def make_score(
 def make_target(settings: TargetConfig) -> Target:
     """What is searched for."""
     return Target(
-        metric_name=settings.metric,
-        value=settings.value,
-        tolerance=settings.near_enough,
-        budget_rows=settings.rows,
+        metric_name=settings.metric, value=settings.value, tolerance=settings.near_enough, budget_rows=settings.rows
     )
 
 

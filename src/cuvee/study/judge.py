@@ -94,10 +94,7 @@ def open_judge(study: Study, held_out: Corpus, rubric: str) -> Iterator[Judge | 
         sampling = replace(sampling, temperature=0.0)
     prompts, rows = distinct_prompts(held_out)
     shown = [(prompt, held_out.targets[at[0]]) for prompt, at in zip(prompts, rows, strict=True)]
-    with (
-        Ledger(study.folder.path / JUDGE) as ledger,
-        open_model(part, "generation", where="evaluate.judge.") as llm,
-    ):
+    with Ledger(study.folder.path / JUDGE) as ledger, open_model(part, "generation", where="evaluate.judge.") as llm:
         judge = Judge(llm=llm, ledger=ledger, rubric=rubric, sampling=sampling, shown=shown)
         yield judge
         if judge.rows:

@@ -29,15 +29,7 @@ from cuvee.study.draws import choose_draws, has_other_time, is_open, read_draws,
 from cuvee.study.judge import open_judge, read_rubric
 from cuvee.study.pools import check_files, fresh_pool, usable_draws
 from cuvee.study.prepare import FRESH, Pools, Study, note_held_out_sources
-from cuvee.study.running import (
-    Outcome,
-    TrialRunner,
-    Variant,
-    check_recipe,
-    grid_recipes,
-    open_trials,
-    read_passages,
-)
+from cuvee.study.running import Outcome, TrialRunner, Variant, check_recipe, grid_recipes, open_trials, read_passages
 from cuvee.train import check_fit, is_deterministic
 from cuvee.train.model import TASKS
 

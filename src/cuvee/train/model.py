@@ -19,15 +19,7 @@ from cuvee.records import Vectors
 from cuvee.registry import Kind, nearest_name, resolve_name
 from cuvee.train.losses import LOSSES, build_loss, fill_loss_settings
 from cuvee.train.own import FunctionTrainer
-from cuvee.train.settings import (
-    DEFAULTS,
-    Description,
-    Trained,
-    Trainer,
-    TrainSettings,
-    read_description,
-    refuse_idle,
-)
+from cuvee.train.settings import DEFAULTS, Description, Trained, Trainer, TrainSettings, read_description, refuse_idle
 from cuvee.train.weighting import (
     Floats,
     PreparedLoss,
