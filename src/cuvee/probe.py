@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cuvee.errors import TrainingError
 from cuvee.fingerprint import derive_rng
-from cuvee.records import Vectors
+from cuvee.records import Floats, Vectors
 from cuvee.similarity import single_blas_thread
 
 DEFAULT_L2 = 1.0  # strength of the penalty of a trainer: scikit-learn's ``C = 1``
@@ -30,9 +30,6 @@ _GRADIENTS = 2_000
 _UNSEEN = 1e-3  # probability of a label without rows, to those of all others together
 _MEMORY = 10  # steps that L-BFGS remembers
 _CURVATURE = 0.9  # a step is taken once it has this much less slope in its direction
-
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,7 @@ from cuvee.corpus import Corpus
 from cuvee.evaluate import SCORES
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.measure import measure_texts
-from cuvee.records import Level, Sampling
-from cuvee.records.collapse import Floats
+from cuvee.records import Floats, Level, Sampling
 from cuvee.store import StoredPool
 from cuvee.train.causal import CausalWriter, fill_causal_settings, train_causal
 from cuvee.train.model import TunedChecker, make_ready

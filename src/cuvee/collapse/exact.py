@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from cuvee.config.collapse import CollapseConfig, CountsModel, Diet, GaussianModel
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
-from cuvee.records import Course
-from cuvee.records.collapse import Floats
+from cuvee.records import Course, Floats
 
 SCORES = {"gaussian": "mean_error", "unigram": "lost_diversity", "bigram": "lost_diversity"}
 _AT_ONCE = 2**23  # numbers that the rows of some chains may have together

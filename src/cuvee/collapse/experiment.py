@@ -26,8 +26,7 @@ from cuvee.errors import InputError, TrainingError
 from cuvee.execute import Lost, Stages, open_executor
 from cuvee.fingerprint import derive_rng, derive_seed, hash_value
 from cuvee.mix import Agreement, Dedupe, Degenerate, Filter, Selection, Selector, apply_filters, fill_rows
-from cuvee.records import CollapsePlan, Course, Level
-from cuvee.records.collapse import Floats
+from cuvee.records import CollapsePlan, Course, Floats, Level
 from cuvee.store import RunFolder, StoredPool
 from cuvee.train import Trained, TrainSettings, check_fit
 

@@ -11,8 +11,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from cuvee.config.collapse import best_weight
-from cuvee.records import Course, EarlyWarning, Estimate, name_measure
-from cuvee.records.collapse import Floats
+from cuvee.records import Course, EarlyWarning, Estimate, Floats, name_measure
 
 _CHAINS = 3  # fewer say nothing of their spread
 _WIDTHS = ("label_entropy", "variance", "vendi_q1")  # how wide what is written spreads

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cuvee.corpus import normalise_text
 from cuvee.fingerprint import derive_seed
-from cuvee.records import Vectors
+from cuvee.records import Ints, Vectors
 from cuvee.similarity import find_near_duplicates, single_blas_thread
 
 SLACK = 1e-6  # the cosine of two equal float32 rows may be so much below 1
@@ -24,7 +24,6 @@ _NEIGHBOURS, _HUBS = 16, 8  # that a text of a crowd is compared with
 _ENOUGH = 8  # partners of a text after which a crowd no longer looks for more
 _BATCH = 10_000  # signatures that cross from Rust to Python at a time
 _CHUNK = 50_000  # pairs compared at a time
-Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
 

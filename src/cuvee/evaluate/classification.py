@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
 from cuvee.evaluate import judged as items
-from cuvee.evaluate.judged import ITEM_SCORES, Columns, Floats, Judged, Score, mean_of
-from cuvee.records import Classifier, Estimate
+from cuvee.evaluate.judged import ITEM_SCORES, Columns, Judged, Score, mean_of
+from cuvee.records import Classifier, Estimate, Floats
 from cuvee.similarity import wilson_interval
 
 _BINS = 15  # of the calibration error

@@ -14,10 +14,10 @@ import regex
 
 from cuvee.corpus import Corpus, split_tokens
 from cuvee.errors import ConfigError
-from cuvee.evaluate.judged import ITEM_SCORES, Codes, Columns, Floats, Judged, Score, code_groups, mean_of
+from cuvee.evaluate.judged import ITEM_SCORES, Columns, Judged, Score, code_groups, mean_of
 from cuvee.fingerprint import derive_seed
 from cuvee.inputs import first_line
-from cuvee.records import Estimate, Reader, Scored, Writer
+from cuvee.records import Codes, Estimate, Floats, Reader, Scored, Writer
 from cuvee.registry import Kind, resolve_name
 
 Diversity = Callable[[Sequence[str]], Mapping[str, float]]  # measures texts: numbers by their names

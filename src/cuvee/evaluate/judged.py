@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cuvee.errors import IncomparableError
 from cuvee.fingerprint import derive_rng
-from cuvee.records import Estimate, Scores
+from cuvee.records import Codes, Estimate, Floats, Scores
 from cuvee.records.measurement import Shown, value_lines, value_table
 from cuvee.similarity import wilson_interval
 
@@ -25,8 +25,6 @@ PERMUTATIONS = 4000
 _EXACT_GROUPS = 12  # up to which all swaps are tried: 4096
 _CLOSE = 1e-12  # two differences that are equal but for rounding
 _BLOCK = 4_000_000  # weights held at once
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
 # Task -> the scores that single items have, so that trials can be compared by them; the first unless one is named.
 ITEM_SCORES: Mapping[str, tuple[str, ...]] = {
     "classification": ("accuracy",),

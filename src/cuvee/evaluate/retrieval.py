@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.errors import TrainingError
 from cuvee.evaluate.generation import Watch
-from cuvee.evaluate.judged import ITEM_SCORES, Codes, Floats, Judged, code_groups, mean_of
-from cuvee.records import Ranker, Vectors
+from cuvee.evaluate.judged import ITEM_SCORES, Judged, code_groups, mean_of
+from cuvee.records import Codes, Floats, Ranker, Vectors
 
 CUT = 10  # ranks that nDCG and MRR look at
 RECALLS = (1, 10, 100)

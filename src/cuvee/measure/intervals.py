@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.measure.subject import MIN_BINS, Subject
-from cuvee.records import Estimate
+from cuvee.records import Estimate, Floats, Ints
 from cuvee.similarity import NORMAL_QUANTILE, jackknife_interval, two_sample_interval, wilson_interval
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Settings = Mapping[str, str | int | float]
 # Bounds of a fraction.
 SHARE = (0.0, 1.0)

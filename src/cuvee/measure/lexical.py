@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from cuvee.fingerprint import derive_seed
 from cuvee.measure.intervals import SHARE, Settings, estimate_by_jackknife, means_without
 from cuvee.measure.subject import Subject
-from cuvee.records import Estimate
+from cuvee.records import Estimate, Floats, Ints
 
 SIZES = (1, 2, 3, 4)
 TOKENS = "lower-case words of Unicode's annex 29, graphemes without spaces"
 SMOOTHING = 0.1  # counts added to a precision of zero: method 1 of Chen and Cherry 2014, as nltk sets it
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 FACTOR = 0.72  # type-token ratio at which a factor of MTLD ends
 SHORTEST_FACTOR = 10
 MOST_WORDS = 2_000  # of a row in ROUGE-L, whose time is quadratic in them; what follows is cut

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from cuvee import similarity
 from cuvee._version import __version__
@@ -17,7 +16,7 @@ from cuvee.fingerprint import derive_rng
 from cuvee.measure.measuring import NOTES
 from cuvee.measure.semantic import order_profile, tau_profile
 from cuvee.measure.subject import EXACT_ROWS, NEAR_DUPLICATE, Subject
-from cuvee.records import DatasetMap, ExampleScores, Measurement, MeasurementPage, SampleRow, Vectors
+from cuvee.records import DatasetMap, ExampleScores, Floats, Ints, Measurement, MeasurementPage, SampleRow, Vectors
 
 
 def score_examples(corpus: Corpus | Subject, *, encoder: Encoder | None = None, tau: float = 0.1) -> ExampleScores:
@@ -108,9 +107,6 @@ def _sample(corpus: Corpus, scores: ExampleScores, rows: Iterable[int]) -> tuple
         for row in rows
     )
 
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 _ALL_PAIRS = EXACT_ROWS // 5  # rows up to which curves and each row's scores are worth their all-pairs passes
 _CHUNK = 4096  # rows centred at a time

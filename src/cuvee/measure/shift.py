@@ -12,11 +12,9 @@ from cuvee.corpus import Corpus
 from cuvee.fingerprint import derive_rng, derive_seed
 from cuvee.measure.intervals import count_by_bin, estimate_two_samples, means_without
 from cuvee.measure.subject import MIN_BINS, Subject
-from cuvee.records import Estimate, Vectors
+from cuvee.records import Codes, Estimate, Floats, Vectors
 from cuvee.similarity import Membership, mmd, single_blas_thread
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
 MMD_ROWS, C2ST_ROWS = 4000, 8000  # of both sides together; above, samples
 FOLDS = 5
 RIDGE = 0.3  # of the mean variance of a direction

@@ -17,9 +17,8 @@ from cuvee.measure.intervals import Settings
 from cuvee.measure.lexical import count_ngrams
 from cuvee.measure.subject import Subject
 from cuvee.probe import cross_validated_proba, fit_probe
-from cuvee.records import Estimate
+from cuvee.records import Estimate, Floats
 
-Floats = NDArray[np.float64]
 LEAST_POWER = 0.2  # below, the probe knows too little of the labels to say
 
 

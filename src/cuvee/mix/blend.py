@@ -34,7 +34,7 @@ from cuvee.corpus import (
 )
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng, derive_seed, hash_each, scatter
-from cuvee.records import Composition, MixKind, PartCounts, Regime, Shown
+from cuvee.records import Codes, Composition, MixKind, PartCounts, Regime, Shown
 
 _SLACK = 1e-9  # 4 * 0.9 / (1 - 0.9) is 36.00000000000001 in floats
 
@@ -312,9 +312,6 @@ def largest_share(real: Mapping[str, int], pool: Mapping[str, int], *, regime: R
         enough = all(synthetic <= pool.get(label, 0) for label, (_, synthetic) in counts.items())
         low, high = (middle, high) if enough else (low, middle - 1)
     return low / 1000
-
-
-Codes = NDArray[np.int64]
 
 
 def assign_blocks(pool: Corpus, *, blocks: Sequence[int], rows: Mapping[str, int], seed: int) -> Corpus:

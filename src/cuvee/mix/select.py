@@ -16,8 +16,8 @@ from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng
 from cuvee.mix import search
 from cuvee.mix.blend import apportion_rows
-from cuvee.mix.search import OBJECTIVES, Codes, Objective, Strata
-from cuvee.records import Shown, Vectors
+from cuvee.mix.search import OBJECTIVES, Objective, Strata
+from cuvee.records import Codes, Shown, Vectors
 from cuvee.registry import nearest_name
 from cuvee.similarity import find_near_duplicates, unit_rows
 

@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.recommend.statistics import Floats, components_of, paired_gain, pool_gain, pool_spreads
-from cuvee.records import Cell, CellSummary, Draw, Gain, Kind, Trial
+from cuvee.recommend.statistics import components_of, paired_gain, pool_gain, pool_spreads
+from cuvee.records import Cell, CellSummary, Draw, Floats, Gain, Kind, Trial
 
 _KINDS: tuple[Kind, ...] = ("real-only", "real-duplicated", "blend", "synthetic-only", "untuned")
 BASELINES: tuple[Kind, ...] = ("real-only", "real-duplicated")

@@ -28,8 +28,8 @@ import numpy as np
 from scipy import optimize, special
 
 from cuvee.recommend.cells import BASELINES, collect_tables, gains_of
-from cuvee.recommend.statistics import LEAST_POOLED, Floats, is_above, is_ruled_out, pool_again
-from cuvee.records import Cell, Confirmation, Gain, Trial
+from cuvee.recommend.statistics import LEAST_POOLED, is_above, is_ruled_out, pool_again
+from cuvee.records import Cell, Confirmation, Floats, Gain, Trial
 
 _LOOKS = 3
 _PLANNED = 0.9  # of alpha, what the planned looks spend

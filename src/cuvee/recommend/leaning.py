@@ -34,8 +34,8 @@ from scipy import special
 
 from cuvee.recommend.cells import BASELINES, CellTable, difference_of, find_baseline
 from cuvee.recommend.search import log_amount
-from cuvee.recommend.statistics import Floats, split_variance
-from cuvee.records import Cell, Gain
+from cuvee.recommend.statistics import split_variance
+from cuvee.records import Cell, Floats, Gain
 from cuvee.records.advice import Lean
 
 _AMOUNT = 10.0  # synthetic rows for each real one at which prior standard deviations are told, as fractions

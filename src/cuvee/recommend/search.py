@@ -38,8 +38,7 @@ from numpy.typing import NDArray
 from scipy import linalg, optimize
 
 from cuvee.recommend.cells import find_rivals, row_of
-from cuvee.recommend.statistics import Floats
-from cuvee.records import Cell, Draw, Kind, Level
+from cuvee.records import Cell, Draw, Floats, Kind, Level
 from cuvee.similarity import single_blas_thread
 
 Places = NDArray[np.intp]

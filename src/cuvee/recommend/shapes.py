@@ -50,8 +50,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cuvee.recommend.cells import CellTable
-from cuvee.recommend.statistics import Floats, pool_spreads, split_variance
-from cuvee.records import Cell, Estimate, ManipulationCheck, Measurement, Shape, ShapeTest
+from cuvee.recommend.statistics import pool_spreads, split_variance
+from cuvee.records import Cell, Estimate, Floats, ManipulationCheck, Measurement, Shape, ShapeTest
 from cuvee.records.advice import TwoLines
 
 DIVERSITY = "vendi_q1"  # the metric that levels are checked on: the Vendi score of order 1

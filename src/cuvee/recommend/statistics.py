@@ -57,12 +57,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import optimize, special
 
 from cuvee.records import Gain
-
-Floats = NDArray[np.float64]
 
 POWER = 0.8
 MOST_DRAWS = 1000  # beyond this many generation draws a question counts as out of reach

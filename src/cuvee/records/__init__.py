@@ -7,7 +7,7 @@ from its own fields.
 from cuvee.records.advice import Advice, CellSummary, Confirmation, Gain, ManipulationCheck, Shape, ShapeTest, TwoLines
 from cuvee.records.collapse import CollapsePlan, CollapseResult, Course, EarlyWarning, name_measure
 from cuvee.records.generation import UNORDERED, Budget, Level, Prices, Rejected, Sampling, Usage
-from cuvee.records.measurement import Estimate, Finding, Measurement, Shown, Vectors
+from cuvee.records.measurement import Codes, Estimate, Finding, Floats, Ints, Measurement, Shown, Vectors
 from cuvee.records.models import Classifier, Ranker, Reader, Scored, Writer
 from cuvee.records.parts import (
     Comparison,

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
+from cuvee.records.measurement import Estimate, Floats, Shown, html_list, html_table, text_table
 
-from cuvee.records.measurement import Estimate, Shown, html_list, html_table, text_table
-
-Floats = NDArray[np.float64]
 # What each measure is called, and what it means.
 MEASURES = {
     "mean_error": (

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from cuvee.characters import to_html, visible, visible_lines
 
 Vectors = NDArray[np.float32]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Codes = Ints  # of labels and groups; places of rows
 
 
 class Shown:

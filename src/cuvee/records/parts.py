@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.records.measurement import Estimate, Finding, Measurement, Shown, html_list, html_table, text_table
-
-Floats = NDArray[np.float64]
+from cuvee.records.measurement import Estimate, Finding, Floats, Measurement, Shown, html_list, html_table, text_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.fingerprint import derive_rng
-from cuvee.records import Vectors
+from cuvee.records import Codes, Floats, Vectors
 from cuvee.similarity.backends import single_blas_thread
-
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.fingerprint import derive_rng
-from cuvee.records import Vectors
+from cuvee.records import Floats, Vectors
 from cuvee.similarity.backends import single_blas_thread
 from cuvee.similarity.tiles import RowSums
 
-Floats = NDArray[np.float64]
 NORMAL_QUANTILE = 1.959963984540054  # at 97.5%
 _CHUNK = 16_384  # rows held in float64 at a time
 

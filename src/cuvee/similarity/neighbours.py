@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.records import ExampleScores, Vectors
+from cuvee.records import ExampleScores, Floats, Ints, Vectors
 from cuvee.similarity.backends import Matrix, in_order, single_blas_thread
 from cuvee.similarity.tiles import Neighbours, Tile, row_sums, symmetric_tiles
 
@@ -19,8 +19,6 @@ _LEFT = 0.35  # of the energy; with more left over the bound settles little
 _SLACK = 1e-5  # float32 cosines are no sharper
 _TILE = 512
 _TIE = 2.0**-19  # cosines closer than this are a tie: float32 products of equal rows differ by less
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @single_blas_thread()

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.fingerprint import derive_rng
-from cuvee.records import Vectors
+from cuvee.records import Ints, Vectors
 from cuvee.similarity import backends
 from cuvee.similarity.backends import Matrix, single_blas_thread
 
 Progress = Callable[[int, int], None]
-Ints = NDArray[np.int64]
 _SAMPLED_TILE = 1024
 _TILE = 512  # a tile for each of several kernels stays in the cache: a third less time than 1024
 

@@ -22,8 +22,8 @@ from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, TrainingError
 from cuvee.fingerprint import derive_seed
 from cuvee.probe import WeightedRows, encode_targets, fit_probe, stratified_folds
-from cuvee.records import Vectors
-from cuvee.train.weighting import Floats, RowChecker, RowScores, TrainingRows, scale_weights
+from cuvee.records import Floats, Vectors
+from cuvee.train.weighting import RowChecker, RowScores, TrainingRows, scale_weights
 
 _FOLDS = 5
 # Weights of synthetic rows that are tried: fewer than probes try, because each is a training.

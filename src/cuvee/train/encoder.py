@@ -20,6 +20,7 @@ from cuvee.encoders import DEFAULT_ENCODER, Encoder, find_minilm
 from cuvee.errors import ConfigError, InputError
 from cuvee.language_models import choose_device, explain_memory, loading_model, quiet_loading
 from cuvee.model_files import load_files
+from cuvee.records import Codes
 from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
 from cuvee.train.loop import fine_tune
 from cuvee.train.settings import Description, TrainSettings, fill_settings, given, read_layer, write_description
@@ -29,7 +30,6 @@ _HEAD_FILE = "head.npz"
 _BACKBONE = "model"
 _PREDICT_BATCH = 64
 _MAX_LENGTH, _HEAD_LEARNING_RATE = 64, 2e-2
-Codes = NDArray[np.int64]
 
 
 def train_encoder(

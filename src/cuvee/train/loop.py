@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, TrainingError
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.language_models import choose_dtype, explain_memory, own_random_stream
+from cuvee.records import Floats
 from cuvee.train import finetuning
 from cuvee.train.finetuning import Rows, Trainable
 from cuvee.train.settings import TrainSettings, given
@@ -33,7 +33,6 @@ from cuvee.train.weighting import PreparedLoss, Progress
 CHECKPOINT_FILE = "checkpoint.pt"
 _CLIP = 1.0  # largest norm of a gradient
 _EVALUATIONS = 10  # and checkpoints, over a training where evaluate_every or checkpoint_every is not given
-Floats = NDArray[np.float64]
 Tensors = list[torch.Tensor]
 
 

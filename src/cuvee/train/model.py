@@ -15,13 +15,12 @@ from cuvee.corpus import Corpus, Task
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
 from cuvee.probe import CHECKING_L2, DEFAULT_L2, WeightedRows
-from cuvee.records import Vectors
+from cuvee.records import Floats, Vectors
 from cuvee.registry import Kind, nearest_name, resolve_name
 from cuvee.train.losses import LOSSES, build_loss, fill_loss_settings
 from cuvee.train.own import FunctionTrainer
 from cuvee.train.settings import DEFAULTS, Description, Trained, Trainer, TrainSettings, read_description, refuse_idle
 from cuvee.train.weighting import (
-    Floats,
     PreparedLoss,
     Progress,
     RowChecker,

@@ -24,7 +24,7 @@ from cuvee.encoders import DEFAULT_ENCODER, Encoder, find_minilm
 from cuvee.errors import ConfigError, InputError, TrainingError
 from cuvee.language_models import choose_device, explain_memory, loading_model, quiet_loading
 from cuvee.model_files import load_files
-from cuvee.records import Vectors
+from cuvee.records import Codes, Vectors
 from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
 from cuvee.train.loop import fine_tune
 from cuvee.train.settings import Description, TrainSettings, fill_settings, given, write_description
@@ -36,7 +36,6 @@ _PREDICT_BATCH = 64
 _RANKED = 512  # queries whose scores of all passages are held at once
 _MAX_LENGTH, _TEMPERATURE = 256, 0.05
 Side = Literal["query", "passage"]
-Codes = NDArray[np.int64]
 
 
 def train_retriever(

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, CuveeError
-from cuvee.probe import CHECKING_L2, Floats, Objective, Phase
-from cuvee.records import Vectors
+from cuvee.probe import CHECKING_L2, Objective, Phase
+from cuvee.records import Floats, Vectors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
