@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus
-from cuvee.encoders import CachedEncoder, HashingEncoder, build_encoder, empty_rows, load_encoder, loading
+from cuvee.encoders import CachedEncoder, HashingEncoder, build_encoder, empty_rows, load_encoder, models
 from cuvee.errors import ConfigError
 from cuvee.mix import Agreement, Dedupe, Leak, apply_filters
 
@@ -17,8 +17,8 @@ TEXTS = [f"{word} number {n} of {n % 7}" for n in range(60) for word in ("row", 
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(loading, "BATCH", 16)
-    monkeypatch.setattr(loading, "MAPPED_BYTES", 1)
+    monkeypatch.setattr(models, "BATCH", 16)
+    monkeypatch.setattr(models, "MAPPED_BYTES", 1)
 
 
 def plain(text: str) -> np.ndarray:
@@ -69,8 +69,8 @@ def test_filters_in_batches_remove_the_same_rows_for_the_same_reasons(monkeypatc
     for filters in ([leak, near, agreement], [near, leak, agreement], [leak, agreement]):
         expected = apply_filters(pool, filters, encode=HashingEncoder().encode)
         with monkeypatch.context() as patch:
-            patch.setattr(loading, "BATCH", 16)
-            patch.setattr(loading, "MAPPED_BYTES", 1)
+            patch.setattr(models, "BATCH", 16)
+            patch.setattr(models, "MAPPED_BYTES", 1)
             found = apply_filters(pool, filters, encode=HashingEncoder().encode)
         assert found.removed == expected.removed != () and found.steps == expected.steps
         assert found.corpus.table.equals(expected.corpus.table)

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from cuvee.encoders import build_encoder, load_encoder, loading, resolve_encoder, split_name
+from cuvee.encoders import build_encoder, load_encoder, models, resolve_encoder, split_name
 from cuvee.errors import ConfigError, MissingDependency
 from cuvee.store import RunFolder
 
@@ -16,10 +16,10 @@ needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="openv
 
 def test_minilm_takes_what_the_machine_has_and_a_name_forces_its_way():
     fastest = resolve_encoder("minilm")
-    assert split_name(fastest)[0] == "minilm" and split_name(fastest)[1] in loading.WAYS
+    assert split_name(fastest)[0] == "minilm" and split_name(fastest)[1] in models.WAYS
     assert build_encoder("minilm").name == load_encoder("minilm").name == fastest
-    hashes = {build_encoder(f"minilm@{way}").hash for way in loading.WAYS}
-    assert len(hashes) == len(loading.WAYS) and build_encoder(fastest).hash in hashes
+    hashes = {build_encoder(f"minilm@{way}").hash for way in models.WAYS}
+    assert len(hashes) == len(models.WAYS) and build_encoder(fastest).hash in hashes
     assert resolve_encoder("minilm@float32") == "minilm@float32" and split_name("folder@2") == ("folder@2", "")
 
 
