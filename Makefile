@@ -13,7 +13,7 @@ MOST_BYTES := 1000000
 # compiled code is kept: else every process that a test starts compiles it anew, and every worker all tests
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo install test test-fast check docs upgrade clean
+.PHONY: demo install test test-fast check docs study upgrade clean
 
 demo: $(VENV)/.demo
 	$(BIN)/cuvee demo
@@ -33,8 +33,8 @@ check: $(VENV)/.dev
 	test -z "$$large" || { echo "over 1 MB, so not for the repository: $$large"; exit 1; }
 	@loose=$$($(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -vxFf $(LOCK) | grep -vE '^(nvidia|cuda|triton)'); \
 	test -z "$$loose" || { echo "installed, but not as $(LOCK) says: $$loose"; exit 1; }
-	$(BIN)/ruff check src tests benchmarks docs
-	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/ruff check src tests benchmarks docs studies
+	$(BIN)/ruff format --check src tests benchmarks docs studies
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build
@@ -42,6 +42,10 @@ check: $(VENV)/.dev
 # the site, at an address on this machine that follows what is edited
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+# a preregistered study of studies/: make study NAME=diversity-banking
+study: $(VENV)/.dev
+	$(BIN)/python studies/run.py $(NAME)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

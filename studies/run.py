@@ -1,0 +1,209 @@
+"""Run a preregistered study: ``make study NAME=diversity-stackoverflow``, or ``python studies/run.py NAME``.
+
+The folder NAME beside this file holds study.yaml and PREREGISTRATION.md. The data sets are found through CUVEE_DATA (by
+default ``shared/data`` beside the checkout) and linked as ``studies/data``; files that a study makes of them lie in its
+folder ``prepared``. An interrupted study goes on where it stopped. At the end NAME/result.json holds what
+evidence.py reads, and NAME/report.txt what ``cuvee run`` printed of the advice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from cuvee.corpus import load_corpus
+from cuvee.encoders import load_encoder
+from cuvee.mix import select_levels, select_target
+from cuvee.similarity import unit_rows
+
+HERE = Path(__file__).resolve().parent
+DATA = Path(os.environ.get("CUVEE_DATA", HERE.parents[1] / "shared" / "data"))
+Row = dict[str, str]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a JSONL file, gzipped or not."""
+    content = path.read_bytes()
+    return [json.loads(line) for line in (gzip.decompress(content) if path.suffix == ".gz" else content).splitlines()]
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """One JSON object a line."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def halve(out: Path, rows: list[Row], *, validation: int | None = None) -> None:
+    """Held-out rows as validation.jsonl and test.jsonl: every second row of a label, or the first so many of all."""
+    chosen = random.Random(0).sample(rows, len(rows))
+    seen: Counter[str] = Counter()
+    for number, row in enumerate(chosen):
+        seen[row["label"]] += 1
+        first = seen[row["label"]] % 2 == 1 if validation is None else number < validation
+        row["part"] = "validation" if first else "test"
+    for part in ("validation", "test"):
+        write_rows(out / f"{part}.jsonl", [row for row in chosen if row["part"] == part])
+
+
+def halve_banking(out: Path) -> None:
+    """The real test queries of BANKING77 as validation and test."""
+    halve(out, read_rows(DATA / "gptaug_banking" / "test.jsonl"))
+
+
+def halve_sentiment(out: Path) -> None:
+    """3,000 of the real test tweets for validation, the rest as the locked test."""
+    halve(out, read_rows(DATA / "workergpt_sentiment" / "test.jsonl.gz"), validation=3000)
+
+
+def halve_tendim(out: Path) -> None:
+    """The real test texts as validation and test."""
+    halve(out, read_rows(DATA / "workergpt_tendim" / "test.jsonl"))
+
+
+def write_levels(out: Path, name: str, levels: tuple[int, ...]) -> None:
+    """Pools of the first so many ChatGPT paraphrases of each source row."""
+    by_source: dict[str, list[Row]] = defaultdict(list)
+    for row in read_rows(DATA / name / "synthetic.jsonl.gz"):
+        by_source[row["origin"]].append(row)
+    for level in levels:
+        write_rows(out / f"paraphrases-{level}.jsonl", [row for rows in by_source.values() for row in rows[:level]])
+
+
+def paraphrase_banking(out: Path) -> None:
+    """Held-out halves; pools of 8, 4, 2 and 1 paraphrases of each source row."""
+    halve_banking(out)
+    write_levels(out, "gptaug_banking", (8, 4, 2, 1))
+
+
+def paraphrase_stackoverflow(out: Path) -> None:
+    """Pools of 8, 4, 2 and 1 paraphrases of each source row."""
+    write_levels(out, "gptaug_stackoverflow", (8, 4, 2, 1))
+
+
+def split_shift(out: Path, name: str, *, rows: int) -> None:
+    """Four pools of equal rows, label counts and lengths: near to the real rows or far from them, narrow or wide.
+
+    A row is near where its mean cosine to the ten nearest real training rows lies in the upper half of its label's. In
+    each half the search goes towards the least and the most diverse subset; narrow and wide are the Vendi scores a
+    fifth and four fifths of the way through the range that both halves reach.
+    """
+    pool = load_corpus(DATA / name / "synthetic.jsonl.gz", origin="synthetic")
+    encoder = load_encoder()
+    vectors, real = (
+        unit_rows(encoder.encode(corpus.texts)) for corpus in (pool, load_corpus(DATA / name / "train.jsonl"))
+    )
+    parts = (vectors[start : start + 2000] @ real.T for start in range(0, len(pool), 2000))
+    nearness = np.concatenate([np.partition(part, -10, axis=1)[:, -10:].mean(axis=1) for part in parts])
+    labels = np.array(pool.targets)
+    middle = {label: np.median(nearness[labels == label]) for label in set(labels)}
+    is_near = nearness > np.array([middle[label] for label in labels])
+    halves = {"near": np.flatnonzero(is_near), "far": np.flatnonzero(~is_near)}
+    reach = []
+    for at in halves.values():
+        ends = select_levels(pool.take(at), vectors[at], rows=rows, levels=2)
+        reach.append([end.values["vendi"] for end in ends])
+    low, high = max(least for least, _ in reach), min(most for _, most in reach)
+    if low >= high:
+        raise SystemExit(f"{name}: no diversity that both halves reach: {reach}")
+    for (half, at), (width, part) in product(halves.items(), {"narrow": 0.2, "wide": 0.8}.items()):
+        found = select_target(pool.take(at), vectors[at], rows=rows, target=low + part * (high - low))
+        write_rows(
+            out / f"{half}-{width}.jsonl",
+            [{"text": t, "label": y} for t, y in zip(found.corpus.texts, found.corpus.targets, strict=True)],
+        )
+        print(
+            f"{half}-{width}: Vendi {found.values['vendi']:.1f}; both halves reach {low:.1f} to {high:.1f}", flush=True
+        )
+
+
+def split_stackoverflow(out: Path) -> None:
+    """Near and far, narrow and wide paraphrases of Stack Overflow titles."""
+    split_shift(out, "gptaug_stackoverflow", rows=3000)
+
+
+def split_sentiment(out: Path) -> None:
+    """Held-out parts; near and far, narrow and wide tweets of two GPT models."""
+    halve_sentiment(out)
+    split_shift(out, "workergpt_sentiment", rows=3000)
+
+
+def swap_words(text: str, chance: random.Random) -> str:
+    """A text with a tenth of its words exchanged in pairs, and each left out with a chance of a tenth."""
+    words = text.split()
+    for _ in range(max(1, len(words) // 10)):
+        a, b = chance.randrange(len(words)), chance.randrange(len(words))
+        words[a], words[b] = words[b], words[a]
+    kept = [word for word in words if chance.random() >= 0.1]
+    return " ".join(kept or words[:1])
+
+
+def swap_stackoverflow(out: Path) -> None:
+    """For the same source rows: three ChatGPT paraphrases each, and three copies with words swapped and left out."""
+    sources = read_rows(DATA / "gptaug_stackoverflow" / "train.jsonl")
+    chance = random.Random(0)
+    swapped = [
+        {"text": swap_words(row["text"], chance), "label": row["label"], "origin": str(number)}
+        for number, row in enumerate(sources)
+        for _ in range(3)
+    ]
+    write_rows(out / "swapped.jsonl", swapped)
+    write_levels(out, "gptaug_stackoverflow", (3,))
+
+
+PREPARE: dict[str, Callable[[Path], None]] = {
+    "diversity-banking": halve_banking,
+    "diversity-sentiment": halve_sentiment,
+    "diversity-tendim": halve_tendim,
+    "paraphrases-banking": paraphrase_banking,
+    "paraphrases-stackoverflow": paraphrase_stackoverflow,
+    "shift-stackoverflow": split_stackoverflow,
+    "shift-sentiment": split_sentiment,
+    "sources-sentiment": halve_sentiment,
+    "sources-tendim": halve_tendim,
+    "swaps-stackoverflow": swap_stackoverflow,
+    "losses-sentiment": halve_sentiment,
+}
+
+
+def main() -> None:
+    """Prepare, run, and keep the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=sorted(path.parent.name for path in HERE.glob("*/study.yaml")))
+    name = parser.parse_args().name
+    if not DATA.is_dir():
+        raise SystemExit(f"{DATA}: no such folder; set CUVEE_DATA to the folder of the data sets")
+    link, folder = HERE / "data", HERE / name
+    if not link.exists():
+        link.symlink_to(DATA, target_is_directory=True)
+    made = folder / "prepared"
+    if name in PREPARE and not made.is_dir():
+        making = folder / "preparing"
+        making.mkdir(exist_ok=True)
+        PREPARE[name](making)
+        making.rename(made)
+    cuvee = Path(sys.executable).with_name("cuvee")
+    run = folder / "run"
+    command = [cuvee, "run", folder / "study.yaml", "--out", run, "--quiet"]
+    shown = subprocess.run(command, capture_output=True, text=True)
+        [cuvee, "run", folder / "study.yaml", "--out", run, "--quiet"], capture_output=True, text=True
+    )
+    if shown.returncode:
+        raise SystemExit(shown.stderr)
+    (folder / "report.txt").write_text(shown.stdout, encoding="utf-8")
+    shutil.copy(run / "advice.json", folder / "result.json")
+    print(shown.stdout)
+
+
+if __name__ == "__main__":
+    main()
