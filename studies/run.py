@@ -196,8 +196,6 @@ def main() -> None:
     run = folder / "run"
     command = [cuvee, "run", folder / "study.yaml", "--out", run, "--quiet"]
     shown = subprocess.run(command, capture_output=True, text=True)
-        [cuvee, "run", folder / "study.yaml", "--out", run, "--quiet"], capture_output=True, text=True
-    )
     if shown.returncode:
         raise SystemExit(shown.stderr)
     (folder / "report.txt").write_text(shown.stdout, encoding="utf-8")
