@@ -13,13 +13,13 @@ import gzip
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -176,6 +176,46 @@ PREPARE: dict[str, Callable[[Path], None]] = {
 }
 
 
+def shorten(cell: dict[str, Any]) -> dict[str, Any]:
+    """A cell of the advice: what it is, its mean score, and its gain over the real rows alone with its interval."""
+    name, gain = cell["cell"], next((each for each in cell["gains"] if each["over"] == "real-only"), None)
+    return {
+        **{key: name[key] for key in ("kind", "dial", "level", "rows_per_label", "loss", "scope", "whole")},
+        "share": round(cell["share"], 4),
+        "score": round(cell["accuracy"], 5),
+        "draws": cell["draws"],
+        "gain": gain and [round(gain[key], 5) for key in ("value", "low", "high")],
+    }
+
+
+def summarise(run: Path) -> dict[str, Any]:
+    """What evidence.py reads of a run folder."""
+    advice = json.loads((run / "advice.json").read_bytes())
+    measured = {}
+    for path in sorted((run / "measurements").glob("*.json")):
+        values = json.loads(path.read_bytes())["measurement"]["values"]
+        measured[path.stem] = {
+            name: [values[name][key] for key in ("value", "low", "high")]
+            for name in ("vendi_q1", "dcscore_tau0.1", "distinct_2", "mmd", "label_agreement")
+            if name in values
+        }
+    confirmed = advice["confirmation"]
+    return {
+        "decision": advice["decision"],
+        "sentence": advice["sentence"],
+        "scope": advice["scope"],
+        "best": advice["best"] and shorten(advice["best"]),
+        "confirmed": confirmed and shorten({"share": confirmed["cell"]["share"], "draws": None, **confirmed}),
+        "shapes": [
+            {key: shape[key] for key in ("dial", "levels", "means", "verdict", "p_values", "interpreted", "note")}
+            for shape in advice["shapes"]
+        ],
+        "harmful": [shorten(cell) for cell in advice["harmful"]],
+        "cells": [shorten(cell) for cell in advice["cells"]],
+        "measured": measured,
+    }
+
+
 def main() -> None:
     """Prepare, run, and keep the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -199,7 +239,8 @@ def main() -> None:
     if shown.returncode:
         raise SystemExit(shown.stderr)
     (folder / "report.txt").write_text(shown.stdout, encoding="utf-8")
-    shutil.copy(run / "advice.json", folder / "result.json")
+    result = summarise(run)
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(shown.stdout)
 
 
