@@ -66,6 +66,8 @@ def common_amount(cells: list[Cell]) -> dict[str, Cell]:
 
 def judge_shape(result: Result) -> str:
     """The rule of the studies of levels."""
+    if not result["shapes"]:
+        return "undecided (too few rows for a shape)"
     shape, won = result["shapes"][0], result["confirmed"]
     level, ends = won and won["level"], (shape["levels"][0], shape["levels"][-1])
     sure = won is not None and won["gain"][1] > 0
@@ -84,10 +86,9 @@ def tell_levels(kind: str) -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     for data, result in read_results(kind).items():
-        (shape,) = result["shapes"]
-        measured = result["measured"]
-        keys = [f"{shape['dial']}={level}" for level in shape["levels"]]
-        vendi = ", ".join(f"{measured[key]['vendi_q1'][0]:.3g}" for key in keys if key in measured)
+        shape = result["shapes"][0] if result["shapes"] else {"verdict": "not tested", "means": []}
+        values = [numbers["vendi_q1"][0] for key, numbers in result["measured"].items() if "=" in key]
+        vendi = ", ".join(f"{value:.3g}" for value in sorted(values))
         means = ", ".join(f"{100 * value:.1f}" for value in shape["means"])
         won = result["confirmed"]
         hurt = {c["level"] for c in result["harmful"]}
@@ -108,13 +109,14 @@ def tell_scarcity(kinds: tuple[str, ...]) -> list[str]:
     ]
     for kind in kinds:
         for data, result in read_results(kind).items():
-            levels = result["shapes"][0]["levels"] if result["shapes"] else []
+            levels = list(dict.fromkeys(c["level"] for c in blends(result) if c["level"] != "together"))
+            levels.sort(key=lambda level: result["measured"][f"{blends(result)[0]['dial']}={level}"]["vendi_q1"][0])
             for rows in sizes(result):
                 own = blends(result, rows)
                 best = max(own, key=lambda c: c["score"])
                 alone = [c for c in result["cells"] if c["kind"] == "real-only" and c["rows_per_label"] == rows]
                 ends = []
-                for level in (levels[0], levels[-1]) if levels else ("", ""):
+                for level in (levels[0], levels[-1]):
                     same = [c for c in own if c["level"] == level and abs(amount(c) / amount(best) - 1) < 0.25]
                     ends.append(points(same[0]["gain"]) if same else "")
                 lines.append(
