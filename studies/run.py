@@ -25,7 +25,7 @@ import numpy as np
 
 from cuvee.corpus import load_corpus
 from cuvee.encoders import load_encoder
-from cuvee.mix import select_levels, select_target
+from cuvee.mix import Selector
 from cuvee.similarity import unit_rows
 
 HERE = Path(__file__).resolve().parent
@@ -109,15 +109,13 @@ def split_shift(out: Path, name: str, *, rows: int) -> None:
     middle = {label: np.median(nearness[labels == label]) for label in set(labels)}
     is_near = nearness > np.array([middle[label] for label in labels])
     halves = {"near": np.flatnonzero(is_near), "far": np.flatnonzero(~is_near)}
-    reach = []
-    for at in halves.values():
-        ends = select_levels(pool.take(at), vectors[at], rows=rows, levels=2)
-        reach.append([end.values["vendi"] for end in ends])
+    selectors = {half: Selector(pool.take(at), vectors[at], rows) for half, at in halves.items()}
+    reach = [[end.values["vendi"] for end in selector.levels(2)] for selector in selectors.values()]
     low, high = max(least for least, _ in reach), min(most for _, most in reach)
     if low >= high:
         raise SystemExit(f"{name}: no diversity that both halves reach: {reach}")
-    for (half, at), (width, part) in product(halves.items(), {"narrow": 0.2, "wide": 0.8}.items()):
-        found = select_target(pool.take(at), vectors[at], rows=rows, target=low + part * (high - low))
+    for (half, selector), (width, part) in product(selectors.items(), {"narrow": 0.2, "wide": 0.8}.items()):
+        found = selector.target(low + part * (high - low))
         write_rows(
             out / f"{half}-{width}.jsonl",
             [{"text": t, "label": y} for t, y in zip(found.corpus.texts, found.corpus.targets, strict=True)],
