@@ -16,7 +16,7 @@ from test_study_kill import finished_trials
 from test_study_run import counted, files, make_rows, write_pools
 
 from command_line import call, refused
-from cuvee.errors import TrialsAwaited
+from cuvee.errors import ConfigError, TrialsAwaited
 from cuvee.records import Trial, TrialFailure
 from cuvee.study import open_study, run_study
 from cuvee.study.planning import plan_study
@@ -194,3 +194,23 @@ def test_a_plan_times_a_program_that_runs_here_and_writes_no_folder_of_one_that_
     found = plan_study(make() | {"train": {"trainer": "command", "command": {"folder": str(tmp_path / "jobs")}}})
     assert not found.time.each and any("they run elsewhere" in note for note in found.notes)
     assert not (tmp_path / "jobs").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"cwd": "nowhere"}, "train.command.cwd is .*nowhere, and there is no such folder"),
+        ({"run": None, "folder": str(PROGRAM)}, "train.command.folder is .*own_program.py, which is a file"),
+    ],
+)
+def test_folders_of_a_program_that_cannot_be_are_refused_before_anything_runs(make, tmp_path, said, told):
+    with pytest.raises(ConfigError, match=told):
+        run_study(make(**said), out=tmp_path / "run")
+    assert not (tmp_path / "run" / "pools").exists()
+
+
+def test_a_program_given_as_a_list_of_words_is_told_the_form(make, tmp_path):
+    config = make()
+    config["train"]["command"] = ["python3", "train.py", "{folder}"]
+    with pytest.raises(ConfigError, match="give the program's line, or run, folder, timeout_s"):
+        run_study(config, out=tmp_path / "run")

@@ -48,7 +48,7 @@ for row in read("train.jsonl"):
     for word in (row.get("text") or row["prompt"]).split():
         votes[word][row.get("label") or row["completion"]] += row["weight"]
 answers, unknown = [], trial.get("labels", ["none"])[0]
-for row in read("eval.jsonl") if (folder / "eval.jsonl").exists() else []:
+for row in read("eval.jsonl"):
     assert set(row) in ({"id", "text"}, {"id", "prompt", "messages"}), row
     total = sum((votes[word] for word in (row.get("text") or row["prompt"]).split()), Counter())
     answers.append({"id": row["id"], "prediction": min(total, key=lambda y: (-total[y], y)) if total else unknown})

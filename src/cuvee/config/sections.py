@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from cuvee.characters import check_name
+from cuvee.errors import ConfigError
 from cuvee.execute import Terms
 from cuvee.masking import name_secrets
 from cuvee.registry import nearest_name, require_trust
@@ -179,14 +180,20 @@ class CommandConfig(Section):
         """As the trainer takes it.
 
         Raises:
-            ConfigError: the user does not trust ``command``.
+            ConfigError: the user does not trust ``command``, or a folder is a file or missing.
         """
         if self.run is not None:
             require_trust("command", f"train.command {self.run!r}: the program")
+            if not Path(self.cwd).is_dir():
+                raise ConfigError(f"train.command.cwd is {self.cwd}, and there is no such folder; name one")
+        if self.folder is not None and Path(self.folder).is_file():
+            raise ConfigError(f"train.command.folder is {self.folder}, which is a file; name a folder")
         return Program(**self.model_dump(exclude={"folder"}))
 
 
 def _read_command(given: object) -> object:
+    if given is not None and not isinstance(given, str | dict | CommandConfig):
+        raise ValueError(f"give the program's line, or run, folder, timeout_s, memory_gb, settings; not {given!r:.80}")
     return {"run": given} if isinstance(given, str) else given
 
 

@@ -4,7 +4,8 @@
 
     train.jsonl        the blend: text and label, or prompt, completion and both as messages; with origin and weight
     validation.jsonl   real rows that are never trained on, in the same form
-    eval.jsonl         what to predict, without targets: id, and text, or prompt and messages
+    eval.jsonl         what to predict, without targets: id, and text, or prompt and messages; empty where only the
+                       model is wanted
     trial.json         task, seed, steps, labels, and the settings of one's own
     log.txt            what the program prints
     predictions.jsonl  from the program: id and prediction of every row of eval.jsonl; or
@@ -106,7 +107,7 @@ def train_command(
 ) -> Trained:  # fmt: skip
     """Run the program of ``settings`` in ``folder``, and read its answers to the ``eval.jsonl`` that lies there.
 
-    Without ``eval.jsonl`` it is to leave a model. A folder that the program has finished is read and not run again.
+    Where that is empty or missing, it is to leave a model. A folder that the program has finished is not run again.
 
     Raises:
         ConfigError: no program, or no folder.
@@ -119,7 +120,7 @@ def train_command(
         raise ConfigError(
             "trainer 'command' needs a program and a folder: name the program in train.command of a study"
         )
-    wants_model = not (folder / EVAL).is_file()
+    wants_model = not (folder / EVAL).is_file() or not (folder / EVAL).stat().st_size
     if program.run is None:
         if not (folder / TRIAL).is_file():
             _fill(folder, corpus, loss, settings, validation)
@@ -154,6 +155,8 @@ def _fill(folder: Path, corpus: Corpus, loss: PreparedLoss, settings: TrainSetti
     _write_rows(folder / "train.jsonl", corpus, loss.weights.tolist())
     if validation is not None:
         _write_rows(folder / "validation.jsonl", validation, validation.weights.tolist())
+    if not (folder / EVAL).is_file():
+        _write_lines(folder / EVAL, [])  # so that a program that predicts has nothing to do, and does not fail
     told: dict[str, object] = {"task": corpus.task, "seed": settings.seed % 2**31, "steps": settings.steps}
     told |= {"labels": corpus.labels} if corpus.task == "classification" else {}
     _write_lines(folder / TRIAL, [told | {"settings": dict(settings.program.settings) if settings.program else {}}])
