@@ -200,7 +200,7 @@ def name_failure(what: str, name: str) -> Iterator[None]:
         yield
     except (CuveeError, MemoryError):
         raise
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         said = " ".join(f"{type(exc).__name__}: {exc}".split())
         raise ConfigError(f"{what} {name!r} failed ({said}); correct it, or choose another") from exc
 
