@@ -64,6 +64,16 @@ def common_amount(cells: list[Cell]) -> dict[str, Cell]:
     return {}
 
 
+def pools_alike(result: Result, rows: int) -> dict[str, Cell]:
+    """The single pools at the largest amount that all of them have, at so many real rows a label."""
+    return common_amount([c for c in blends(result, rows) if c["level"] != "together"])
+
+
+def judge_gap(gap: float) -> str:
+    """The rule of a difference in scores: over a point, either way."""
+    return "supported" if gap > POINT else "contradicted" if gap < -POINT else "undecided"
+
+
 def judge_shape(result: Result) -> str:
     """The rule of the studies of levels."""
     if not result["shapes"]:
@@ -133,7 +143,7 @@ def tell_shift() -> list[str]:
         "|---|---|---|---|---|",
     ]
     for data, result in read_results("shift").items():
-        found = common_amount([c for c in blends(result, max(sizes(result))) if c["level"] != "together"])
+        found = pools_alike(result, max(sizes(result)))
         for level, cell in sorted(found.items()):
             measured = result["measured"][f"source={level}"]
             lines.append(
@@ -144,7 +154,7 @@ def tell_shift() -> list[str]:
         near = mean(score[f"near-{width}"] - score[f"far-{width}"] for width in ("narrow", "wide"))
         wide = mean(score[f"{half}-wide"] - score[f"{half}-narrow"] for half in ("near", "far"))
         harmful = any(str(c["level"]).startswith("far") for c in result["harmful"])
-        verdict = "supported" if harmful or near > POINT else "contradicted" if near < -POINT else "undecided"
+        verdict = "supported" if harmful else judge_gap(near)
         larger = "shift" if abs(near) > abs(wide) else "diversity"
         lines.append(
             f"| {data} | **near less far {100 * near:+.1f}, wide less narrow {100 * wide:+.1f}** | | "
@@ -166,10 +176,9 @@ def tell_sources() -> list[str]:
             both = [c["score"] for c in cells if c["level"] == "together"]
             single = [c["score"] for c in cells if c["level"] != "together"]
             gap = both[0] - mean(single)
-            verdict = "supported" if gap > POINT else "contradicted" if gap < -POINT else "undecided"
             lines.append(
                 f"| {data} | {rows} | 10x | {100 * mean(single):.1f} | {100 * both[0]:.1f} | {100 * gap:+.1f} "
-                f"| {verdict if rows == max(sizes(result)) else ''} |"
+                f"| {judge_gap(gap) if rows == max(sizes(result)) else ''} |"
             )
     return lines
 
@@ -183,7 +192,7 @@ def tell_swaps() -> list[str]:
     for data, result in read_results("swaps").items():
         gaps = []
         for rows in sizes(result):
-            found = common_amount([c for c in blends(result, rows) if c["level"] != "together"])
+            found = pools_alike(result, rows)
             gaps.append(found["chatgpt"]["score"] - found["swapped"]["score"])
             lines.append(
                 f"| {data} | {rows} | {amount(found['chatgpt']):.3g}x | {points(found['chatgpt']['gain'])} "

@@ -170,7 +170,6 @@ PREPARE: dict[str, Callable[[Path], None]] = {
     "sources-sentiment": halve_sentiment,
     "sources-tendim": halve_tendim,
     "swaps-stackoverflow": swap_stackoverflow,
-    "losses-sentiment": halve_sentiment,
 }
 
 
