@@ -75,11 +75,22 @@ class GivenScores:
 
 
 def offer_inputs(folder: Path, held_out: Corpus) -> None:
-    """Write the inputs that a program is to answer, each once and without its target."""
+    """Write the inputs that a program is to answer, each once and without its target.
+
+    Raises:
+        TrainingError: a file is in the folder's place.
+    """
     if not (folder / EVAL).is_file():
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(folder)
         inputs = dict.fromkeys(held_out.prompts if held_out.task == "generation" else held_out.texts)
         _write_lines(folder / EVAL, ({"id": i, **_tell_row(held_out, said)} for i, said in enumerate(inputs)))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as exc:
+        raise TrainingError(f"{folder}: a file is where the trial's folder goes; move it away") from exc
 
 
 def _tell_row(corpus: Corpus, said: str, answer: str | None = None) -> dict[str, object]:
@@ -151,7 +162,7 @@ def train_command(
 
 def _fill(folder: Path, corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, validation: Corpus | None) -> None:
     """Write the rows, and ``trial.json`` last."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder)
     _write_rows(folder / "train.jsonl", corpus, loss.weights.tolist())
     if validation is not None:
         _write_rows(folder / "validation.jsonl", validation, validation.weights.tolist())
