@@ -119,7 +119,7 @@ def test_a_folder_that_is_run_elsewhere_is_written_once_and_read_when_it_has_pre
 @pytest.mark.parametrize("place", ["trial", "trial/inside"])
 def test_a_file_where_the_folder_goes_is_a_failure_that_names_it(tmp_path, place):
     (tmp_path / "trial").write_text("")
-    with pytest.raises(TrainingError, match="trial.*: a file is where the trial's folder goes; move it away"):
+    with pytest.raises(TrainingError, match=r"trial.*: a file is where the trial's folder goes; move it away"):
         train(tmp_path / place)
 
 
