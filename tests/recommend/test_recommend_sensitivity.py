@@ -93,6 +93,39 @@ def test_two_lines_flip_too():
     assert compare_advice(mute, {}).base.two_lines == {"topics": "not interpreted"}
 
 
+def with_scores(trainer, scores):
+    """Advice with a blend of each score at a share of its own, and cells that no ranking counts."""
+    found = [
+        dataclasses.replace(make_summary(share=0.01 * (i + 1), trainer=trainer), accuracy=score)
+        for i, score in enumerate(scores)
+    ]
+    other = [dataclasses.replace(s, cell=dataclasses.replace(s.cell, rows_per_label=1)) for s in found]
+    alone = dataclasses.replace(found[0], cell=dataclasses.replace(found[0].cell, kind="synthetic-only"), accuracy=0.1)
+    return dataclasses.replace(BASE, best=found[0], cells=(*found, *other, alone))
+
+
+def test_another_trainer_is_set_against_the_base_by_ranks():
+    # scipy.stats.spearmanr of both lists is 0.8857; Bonett and Wright: tanh(atanh(r) +- 1.96 sqrt((1 + r^2/2) / 3))
+    cheap, dear = with_scores("probe", [0.5, 0.6, 0.7, 0.8, 0.9, 0.95]), with_scores("encoder", [1, 3, 2, 5, 4, 6])
+    dear = dataclasses.replace(dear, cells=(*dear.cells, make_summary("only here", trainer="encoder")))
+    table = compare_advice(cheap, {"trainer encoder": dear, "equal epochs": cheap})
+    ranks, none = table.rows[0].ranks, table.rows[1].ranks
+    assert none is None and ranks.cells == 6
+    assert (ranks.value, ranks.low, ranks.high) == pytest.approx((0.8857, 0.0664, 0.9916), abs=1e-4)
+    assert "Trainer probe against encoder: both rank cells alike, rank correlation 0.89 over 6 cells [0.07" in str(
+        table
+    )
+    plain = advice_to_json(dataclasses.replace(BASE, sensitivity=table))["sensitivity"]["rows"][0]["ranks"]
+    assert plain["cells"] == 6 and plain["base"] == "probe" and plain["other"] == "encoder"
+    against = compare_advice(cheap, {"x": with_scores("encoder", [6, 5, 1, 3, 2, 4])}).rows[0].ranks
+    assert against.low < 0 and "not shown that probe ranks cells as encoder" in str(against)
+    few = compare_advice(with_scores("probe", [1, 2, 3]), {"x": with_scores("encoder", [1, 2, 3])}).rows[0].ranks
+    assert (few.value, few.low) == (1.0, None) and "too few for an interval" in str(few)
+    same = compare_advice(with_scores("probe", range(9)), {"x": with_scores("encoder", range(9))}).rows[0].ranks
+    assert same.value == 1.0 and same.low < same.high < 1.0
+    assert compare_advice(cheap, {"x": with_scores("encoder", [1] * 6)}).rows[0].ranks is None
+
+
 def test_the_table_in_words():
     table = compare_advice(BASE, {"equal epochs": make_advice("do-not-use")})
     assert "the conclusion flips under equal epochs (decision)" in str(table)

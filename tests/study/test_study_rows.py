@@ -175,11 +175,16 @@ def test_a_study_over_rows_losses_and_epochs_says_how_its_advice_depends_on_them
         assert len(kept) in (3, 4) and any(c.level == advice.best.cell.level for c in kept)
         assert (advice.best.cell.level, advice.best.cell.share) in {(c.level, c.share) for c in kept}
         assert {o.cell.rows_per_label for o in flow.checks} == {4}
-        logged = flow.study.folder.access_log()
+        logged, checks = flow.study.folder.access_log(), flow.checks
     written = json.loads((tmp_path / "run" / "advice.json").read_text(encoding="utf-8"))
     assert written["sensitivity"]["robust"] in (True, False)
     assert [row["rows_per_label"] for row in written["by_rows"]] == [4, 2]
     page = result.report.read_text(encoding="utf-8")
+    # the cells of the check that did not fail are ranked by both trainers
+    by_check = {row.variant: row.ranks for row in advice.sensitivity.rows}
+    assert {name for name, ranks in by_check.items() if ranks is not None} == {check}
+    assert by_check[check].cells == len({o.cell for o in checks if isinstance(o, Trial)})
+    assert str(by_check[check]) in page and "rank correlation" in str(by_check[check])
     assert "How many real rows" in page and "Would other choices say the same?" in page and "equal epochs" in page
     # another number of rows and no other loss: the same cell, confirmed already
     fewer = {**ready, "split": {**ready["split"], "rows_per_label": [1, 2, 4]}}

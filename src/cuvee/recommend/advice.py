@@ -48,7 +48,7 @@ from cuvee.recommend.confirming import find_level, judge_confirmation
 from cuvee.recommend.leaning import find_lean, find_shared_part
 from cuvee.recommend.shapes import DIVERSITY, check_manipulation, test_slices
 from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Gain, Measurement, ShapeTest, Trial, TrialFailure
-from cuvee.records.advice import Decision, DrawKind, Edge, RowsFinding, SensitivityRow, SensitivityTable
+from cuvee.records.advice import Decision, DrawKind, Edge, RankAgreement, RowsFinding, SensitivityRow, SensitivityTable
 
 Tables = Mapping[Cell, cells.CellTable]
 
@@ -402,7 +402,41 @@ def _compare(name: str, base: Advice, other: Advice) -> SensitivityRow:
             (unsettled if is_open else flips).append(what)
         if what == "decision" and not _is_same_choice(base, other):
             (unsettled if is_open else flips).append("best cell")
-    return _make_row(name, other, flips=flips, unsettled=unsettled)
+    return replace(_make_row(name, other, flips=flips, unsettled=unsettled), ranks=compare_ranks(base, other))
+
+
+def compare_ranks(base: Advice, other: Advice) -> RankAgreement | None:
+    """How alike two trainers rank the cells that both trained: None for one trainer, or for cells of equal scores.
+
+    The standard error of Fisher's z is the root of (1 + r^2/2) / (cells - 3) (Bonett and Wright 2000). Perfect
+    agreement counts there as one swap of neighbours, since an interval of no width would promise too much.
+    """
+    from scipy.stats import rankdata
+
+    if base.best is None or other.best is None or base.best.cell.trainer == other.best.cell.trainer:
+        return None
+    ours, theirs = (_list_scores(advice, advice.best.cell) for advice in (base, other) if advice.best is not None)
+    shared = [cell for cell in ours if cell in theirs]
+    scores = np.array([[ours[cell], theirs[cell]] for cell in shared])
+    if len(shared) < 2 or (np.ptp(scores, axis=0) == 0).any():
+        return None
+    n, value = len(shared), float(np.corrcoef(rankdata(np.round(scores, 12), axis=0), rowvar=False)[0, 1])
+    found = RankAgreement(base=base.best.cell.trainer, other=other.best.cell.trainer, value=value, cells=n)
+    if n < 4:
+        return found
+    most = 1.0 - 12.0 / (n * (n * n - 1.0))
+    z, error = np.arctanh(np.clip(value, -most, most)), 1.96 * np.sqrt((1.0 + value**2 / 2.0) / (n - 3.0))
+    return replace(found, low=float(np.tanh(z - error)), high=float(np.tanh(z + error)))
+
+
+def _list_scores(advice: Advice, like: Cell) -> dict[Cell, float]:
+    """The mean score of each blend and of the real rows alone, by the cell without its trainer and loss."""
+    return {
+        replace(s.cell, trainer="", loss=""): s.accuracy
+        for s in advice.cells
+        if s.cell.kind in ("blend", "real-only")
+        and (s.cell.trainer, s.cell.loss, s.cell.rows_per_label) == (like.trainer, like.loss, like.rows_per_label)
+    }
 
 
 def _is_same_choice(base: Advice, other: Advice) -> bool:

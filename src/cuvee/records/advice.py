@@ -179,12 +179,35 @@ class ManipulationCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RankAgreement:
+    """How alike two trainers rank the blends and the real rows alone that both trained on.
+
+    ``value`` is Spearman's rank correlation of the mean scores of ``cells`` cells; ``low`` and ``high`` are its 95%
+    interval over cells (Bonett and Wright 2000), None for fewer than four cells.
+    """
+
+    base: str
+    other: str
+    value: float
+    cells: int
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        told = f"rank correlation {self.value:.2f} over {self.cells} cells"
+        if self.low is None or self.high is None:
+            return f"{self.base} against {self.other}: {told}, too few for an interval"
+        found = "both rank cells alike" if self.low > 0 else f"not shown that {self.base} ranks cells as {self.other}"
+        return f"{self.base} against {self.other}: {found}, {told} [{self.low:.2f}, {self.high:.2f}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SensitivityRow:
     """One variant against the base.
 
     ``flips`` and ``unsettled`` name the conclusions: ``decision``, ``best cell``, ``shape of DIAL``,
     ``two lines of DIAL``, ``manipulation check of DIAL``. ``gains`` are the best cell's own; ``shapes`` and
-    ``two_lines`` hold the verdict of each dial.
+    ``two_lines`` hold the verdict of each dial. ``ranks`` is there where it is of another trainer.
     """
 
     variant: str
@@ -195,6 +218,7 @@ class SensitivityRow:
     flips: tuple[str, ...]
     unsettled: tuple[str, ...]
     two_lines: Mapping[str, str] = field(default_factory=dict)
+    ranks: RankAgreement | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +245,8 @@ class SensitivityTable:
         names = ", ".join(row.variant for row in self.rows) or "none"
         lost = f"; could not be run: {', '.join(each.variant for each in self.lost)}" if self.lost else ""
         found = f"the conclusion flips under {'; '.join(flips)}" if flips else "no other choice flips the conclusion"
-        return f"On validation {found}; tried: {names}{lost}"
+        ranks = "".join(f". Trainer {row.ranks}" for row in self.rows if row.ranks is not None)
+        return f"On validation {found}; tried: {names}{lost}{ranks}"
 
     @property
     def robust(self) -> bool:
