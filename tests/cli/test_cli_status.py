@@ -20,7 +20,7 @@ from command_line import call, refused
 from cuvee.generate.calls import Answer
 from cuvee.generate.ledger import Ledger
 from cuvee.records import Cell, Draw, TrialFailure
-from cuvee.records.generation import Generation
+from cuvee.records.generation import GenerationAccount
 from cuvee.report.tables import write_seconds
 from cuvee.store import RunFolder
 from cuvee.study.status import Recorder, read_status
@@ -242,7 +242,7 @@ def test_a_study_killed_and_gone_on_with_is_counted_once_and_alike_everywhere(
     page = (folder / "report.html").read_text(encoding="utf-8")
     tables = read_tables(page)
     generation = tables["Generation, all folds" if "split" in changes else "Generation"]
-    rows = dict(row for row in Generation(**taken).list_rows() if row[0] != "note")
+    rows = dict(row for row in GenerationAccount(**taken).list_rows() if row[0] != "note")
     assert {name: generation[name] for name in rows} == rows
     (times,) = [t for t in tables.values() if "time, generate" in t]
     spent = {stage: seconds for stage, seconds in told["seconds"].items() if stage != "report"}

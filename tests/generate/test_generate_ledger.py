@@ -15,7 +15,7 @@ from cuvee.errors import RunFolderError
 from cuvee.generate.calls import Answer, Endpoint, Failure, Request, Sampling, request_json, request_key
 from cuvee.generate.ledger import Ledger, check_ledger, summarise
 from cuvee.records import Prices, Usage
-from cuvee.records.generation import Generation
+from cuvee.records.generation import GenerationAccount
 
 ENDPOINT = Endpoint(base_url="http://one/v1", model="m", api="completions", api_key="sk-secret")
 REQUEST = Request(prompt="p", sampling=Sampling(temperature=0.5), seed=1)
@@ -196,7 +196,7 @@ def make_ledger(path, *models):
 
 def test_the_account_adds_up_and_costs_what_the_prices_say(tmp_path):
     with Ledger(make_ledger(tmp_path / "l.sqlite", "m", "m", "m", "n")) as ledger:
-        assert summarise(ledger) == Generation(
+        assert summarise(ledger) == GenerationAccount(
             requests=4, prompt_tokens=12, completion_tokens=8, failed={"HTTP 400": 1},
             by_model={"m at http://one/v1": 3, "n at http://one/v1": 1}, by_ending={"length": 1, "stop": 3},
         )  # fmt: skip

@@ -25,7 +25,7 @@ from cuvee.records import (
     Trial,
     TrialFailure,
 )
-from cuvee.records.generation import Generation
+from cuvee.records.generation import GenerationAccount
 from cuvee.report import ReportData
 from cuvee.report.charts import COLOURS, DARK, save_figures
 from cuvee.report.study_page import draw_figures, draw_surface, render_report
@@ -130,7 +130,7 @@ def make_data(*, confirmed=True, **changes):
         "levels": levels,
         "measurements": measurements | {"real": make_measurement("real", 45.0)},
         "failures": [failure],
-        "generation": Generation(requests=1234),
+        "generation": GenerationAccount(requests=1234),
         "composition": trials[0].composition,
         "pools": {
             level.key: PoolFacts(

@@ -17,7 +17,7 @@ from cuvee.fingerprint import hash_value
 from cuvee.generate.calls import Answer, Endpoint, Failure
 from cuvee.masking import spell_host
 from cuvee.records import Prices, Usage
-from cuvee.records.generation import Generation
+from cuvee.records.generation import GenerationAccount
 
 
 # --- what a ledger holds besides answers and failures ---
@@ -364,7 +364,7 @@ def settle_identity(endpoint: Endpoint, ledger: Ledger) -> Endpoint:
 
 
 # --- what ledgers' answers cost ---
-def summarise(*ledgers: Ledger, prices: Prices | None = None) -> Generation:
+def summarise(*ledgers: Ledger, prices: Prices | None = None) -> GenerationAccount:
     """Count the answers, tokens and failures of a ledger, or of several together.
 
     Each answer was paid for once, however often it was used.
@@ -380,7 +380,7 @@ def summarise(*ledgers: Ledger, prices: Prices | None = None) -> Generation:
         by_ending[ending or "no reason given"] += usage.requests
     failed = Counter(failure.reason for ledger in ledgers for failure in ledger.failures().values())
     met = [ledger.read_met() for ledger in ledgers]
-    return Generation(
+    return GenerationAccount(
         requests=total.requests,
         prompt_tokens=total.prompt_tokens,
         completion_tokens=total.completion_tokens,

@@ -95,7 +95,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
+class GenerationAccount:
     """What generating took in a run folder, over all its runs and folds, and what was noticed on the way.
 
     ``requests`` were sent and answered, ``replayed`` answers taken from the ledger instead. ``retries`` counts how

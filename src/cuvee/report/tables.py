@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cuvee import records
-from cuvee.records.generation import Generation
+from cuvee.records.generation import GenerationAccount
 
 MINUS = "−"
 _OVER = {"real-only": "points over the real rows alone", "real-duplicated": "points over repeating them"}
@@ -105,7 +105,7 @@ class ReportData:
     design: Design = field(default_factory=Design)
     failures: Sequence[records.TrialFailure] = ()
     failed: records.FailedTrials | None = None
-    generation: Generation | None = None
+    generation: GenerationAccount | None = None
     composition: records.Composition | None = None
     written: Mapping[records.Cell, Mapping[str, float]] = field(default_factory=dict)
     map: records.DatasetMap | None = None

@@ -124,7 +124,7 @@ class Mixing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class QueuedTrial:
     """A planned trial, under the key that the run folder keeps it by."""
 
     number: int
@@ -263,14 +263,14 @@ class TrialWork:
             [item.cell, item.draw, self.part, "failed", *([self.variant.name] if self.variant.name else [])]
         )
 
-    def folder_of(self, task: Task) -> Path | None:
+    def folder_of(self, task: QueuedTrial) -> Path | None:
         """The folder that a program is handed; None for other trainers."""
         cell = task.item.cell
         if self.recipes[cell.trainer, cell.loss].program is None:
             return None
         return self.folder / f"{safe_name(cell.key)[:80]}-{task.key[:12]}"
 
-    def __call__(self, task: Task) -> Outcome | TrialsAwaited:
+    def __call__(self, task: QueuedTrial) -> Outcome | TrialsAwaited:
         """The trial, the failure it ended in, or, of one that runs elsewhere, that its predictions are awaited."""
         cell, draw = task.item.cell, task.item.draw
         doing: Stage = "mix"
@@ -408,23 +408,23 @@ class TrialRunner:
         self._done += 0 if ahead else len(planned)
         return [self._found[number] for number in range(len(planned))]
 
-    def _list_tasks(self, planned: Sequence[PlannedTrial]) -> Iterator[Task]:
+    def _list_tasks(self, planned: Sequence[PlannedTrial]) -> Iterator[QueuedTrial]:
         """What is to be run; what is known or cannot be mixed is dealt with on the way."""
         for number, item in enumerate(planned):
             try:
                 key = self._work.key(item)
             except CuveeError as exc:
                 failure = TrialFailure(cell=item.cell, draw=item.draw, stage="mix", reason=str(exc))
-                self._keep(Task(number=number, item=item, key=""), failure)
+                self._keep(QueuedTrial(number=number, item=item, key=""), failure)
                 continue
             known = self._folder.find_trial(key)
             if isinstance(known, Trial):
                 self._count(number, known)
             else:
                 self.begun += 1
-                yield Task(number=number, item=item, key=key)
+                yield QueuedTrial(number=number, item=item, key=key)
 
-    def _keep(self, task: Task, result: Outcome | TrialsAwaited | Lost) -> None:
+    def _keep(self, task: QueuedTrial, result: Outcome | TrialsAwaited | Lost) -> None:
         """Commit a result, then count it."""
         if isinstance(result, TrialsAwaited):
             self._awaited.append(str(result))

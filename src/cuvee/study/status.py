@@ -25,7 +25,7 @@ from cuvee.execute import Listener, Silent
 from cuvee.generate.ledger import Ledger, summarise
 from cuvee.generate.pools import count_rejected, read_quarantine
 from cuvee.records import Advice, Cell, CellSummary, Draw, FailedTrials, Level, Prices, Trial, count_failed
-from cuvee.records.generation import Generation, Quarantined
+from cuvee.records.generation import GenerationAccount, Quarantined
 from cuvee.report.tables import Design, ReportData
 from cuvee.store import LEDGER, RunFolder, TrialCounts, count_trials, list_parts, read_failures, read_trials
 from cuvee.study.draws import find_draws, is_open, read_draws, write_draws
@@ -157,7 +157,7 @@ class RunStatus:
     stage_s: float | None
     seconds: dict[str, float]
     trials: TrialCounts
-    generation: Generation | None
+    generation: GenerationAccount | None
     notes: tuple[str, ...]
     age_s: float
     draws: str = ""
@@ -284,7 +284,7 @@ def _is_alive(written: _Written) -> bool:
     return True
 
 
-def account_folder(path: Path, prices: Prices | None = None) -> Generation | None:
+def account_folder(path: Path, prices: Prices | None = None) -> GenerationAccount | None:
     """What generating took in a run folder, in all its runs and folds; None where no LLM was asked.
 
     It is the one account that report, status and the command line show.
