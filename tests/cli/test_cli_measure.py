@@ -14,6 +14,7 @@ from cuvee.measure import METRICS, STANDARD
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 
 HASHING = ("--encoder", "hashing")
+LACKING = {n for n in STANDARD if {"held_out", "pairs"} & set(METRICS[n].needs)}  # of headlines
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_numbers_of_a_file_with_all_that_goes_with_them(texts, tmp_path, capsys)
     arguments = ["measure", synthetic, "--against", real, "--group", "source", "--by", "label", "--json"]
     code, out, _ = call(capsys, *arguments, "--page", page, "--examples", rows, *HASHING)
     found = json.loads(out)
-    assert code == 0 and set(STANDARD) - set(found) == {"leakage", "set_leak"}
+    assert code == 0 and {n for n in STANDARD if n not in found} == LACKING
     assert {"id", "sentence", "remedy", "value", "yardstick", "source", "severity"} == set(found["findings"][0])
     assert "endings" in [each["id"] for each in found["findings"]]  # a third of the rows end alike
     assert "effective rows" in found["near_duplicate_rate"]["interval"]  # three rows of one source are not three
@@ -84,7 +85,7 @@ def test_group_seed_rows_and_metric_change_what_they_say(texts, capsys):
     assert json.loads(call(capsys, *base, "--seed", 4)[1])["vendi_q1"]["low"] != plain["low"]
     assert json.loads(call(capsys, *base, "--rows", 50)[1])["n"] == 50
     every = json.loads(call(capsys, "measure", synthetic, *HASHING, "--json", "--metric", "all")[1])
-    assert len(every) > len(STANDARD) and "log_det" in every
+    assert "log_det" in every and "log_det" not in STANDARD
 
 
 def test_texts_need_no_label(texts, capsys):
@@ -130,6 +131,38 @@ def test_compare_files_at_equal_rows(texts, capsys):
     assert code == 0 and "vendi_q1" in out and "synthetic.jsonl -" in out
 
 
+def test_question_answer_and_pair_are_measured_apart_and_turns_by_role(tmp_path, capsys):
+    questions, answers = ["why does it rain", "who is there", "how old is she"], ["since clouds form", "a cat", "seven"]
+    rows = [
+        {"messages": [
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": f"{questions[i % 3]} {i}?"},
+            {"role": "assistant", "content": f"{answers[i % 3]} {i}"},
+            {"role": "user", "content": f"and {questions[(i + 1) % 3]}?"},
+            {"role": "assistant", "content": f"{answers[(i + 1) % 3]} again {i}"},
+        ]}
+        for i in range(40)
+    ]  # fmt: skip
+    chats, real = tmp_path / "chats.jsonl", tmp_path / "real.jsonl"
+    for file, part in ((chats, rows[:20]), (real, rows[20:])):
+        file.write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
+    found = {}
+    for by in ("field", "role"):
+        code, out, err = call(capsys, "measure", chats, "--against", real, "--by", by, *HASHING, "--json")
+        assert code == 0, err
+        found[by] = json.loads(out)["parts"]
+    fields, roles = found["field"], found["role"]
+    assert [*fields] == ["text", "target", "pair"] and {part["n"] for part in fields.values()} == {20}
+    words = {name: part["mean_words"]["value"] for name, part in fields.items()}
+    assert words["pair"] == words["text"] + words["target"] > words["text"] > words["target"]
+    assert {"mmd", "vendi_q1", "length_distance"} <= fields["target"].keys() and "groundedness" not in fields["target"]
+    assert {name: part["n"] for name, part in roles.items()} == {"system": 20, "user": 40, "assistant": 40}
+    assert roles["system"]["vendi_q1"]["value"] == pytest.approx(1) and roles["user"]["distinct_2"]["value"] > 0.1
+    assert "20" in roles["user"]["exact_duplicate_rate"]["interval"] or roles["user"]["mmd"]["settings"]["test_rows"]
+    _, shown, _ = call(capsys, "measure", chats, "--by", "role", *HASHING)
+    assert "assistant" in shown and "words" in shown
+
+
 # --- bad input ----------------------------------------------------------------------------------------
 def test_bad_input_gets_one_line(texts, vectors, tmp_path, capsys):
     real, synthetic, plain = texts
@@ -141,6 +174,9 @@ def test_bad_input_gets_one_line(texts, vectors, tmp_path, capsys):
     assert "needs --against-embeddings" in refused(capsys, "measure", "--embeddings", x, "--against", real)
     assert "120 vectors for the 150 rows" in refused(capsys, "measure", real, "--embeddings", x)
     assert "valid: label, level" in refused(capsys, "measure", real, "--by", "labels", *HASHING)
+    assert "no pairs of texts" in refused(capsys, "measure", real, "--by", "role", *HASHING)
+    assert "--against FILE" in refused(capsys, "measure", real, "--reader", "embedded", *HASHING)
+    assert "give embedded" in refused(capsys, "measure", real, "--reader", "no", *HASHING)
     assert "row 1 has none" in refused(capsys, "measure", plain, "--by", "label", *HASHING)
     assert "did you mean 'vendi_q1'" in refused(capsys, "measure", real, "--metric", "vendi_q11", *HASHING)
     assert "needs against=" in refused(capsys, "measure", real, "--metric", "mmd", *HASHING)

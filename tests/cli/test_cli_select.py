@@ -250,7 +250,9 @@ def test_a_named_column_that_no_file_has_is_told(questions, capsys):
     base = ["--task", "generation", "--label", "answer"]
     assert "no column 'quest'" in refused(capsys, "mix", real, synthetic, *base, "--text", "quest")
     assert "no column 'quest'" in refused(capsys, "measure", synthetic, "--text", "quest", "--encoder", "hashing")
-    assert "--context has no effect here" in refused(capsys, "mix", real, synthetic, "--context", "about")
+    assert "--context has no effect here" in refused(
+        capsys, "mix", real, synthetic, "--context", "about", "--task", "retrieval"
+    )
 
 
 def test_a_series_shorter_than_its_member_is_one_line(pool, capsys):
@@ -343,7 +345,27 @@ def test_contexts_of_a_pool_stay(tmp_path, capsys):
     look(capsys, pool, *named, "--context", "about", "--rows", 6, "--out", out)
     assert set(load_corpus(out, task="generation").contexts) <= {row["about"] for row in rows}
     assert "no column 'abut'" in refused(capsys, "select", pool, *named, "--context", "abut")
-    assert "--context has no effect here" in refused(capsys, "select", pool, "--context", "about")
+    assert "--context has no effect here" in refused(
+        capsys, "select", pool, "--context", "about", "--task", "retrieval"
+    )
+
+
+def test_answers_are_filtered_by_their_context_and_a_reader_must_be_one(questions, tmp_path, capsys):
+    real, _ = questions
+    rows = [
+        {"question": f"when {i}?", "answer": f"story {i}" if i % 2 else "nothing", "about": f"it is story {i}"}
+        for i in range(8)
+    ]
+    pool, named = write(tmp_path / "pool.jsonl", rows), ["--context", "about", "--out", tmp_path / "s.parquet"]
+    look(capsys, pool, *named, "--grounded", 0.5)
+    assert set(load_corpus(tmp_path / "s.parquet").targets) == {f"story {i}" for i in range(1, 8, 2)}
+    given = ["select", pool, *named]
+    assert "--reader is 'smol'; give embedded" in refused(capsys, *given, "--real", real, "--reader", "smol")
+    assert "give --real FILE" in refused(capsys, *given, "--reader", "embedded")
+    assert "--reader-agrees has no effect" in refused(capsys, *given, "--reader-agrees", 0.4)
+    assert "the task retrieval has none" in refused(
+        capsys, "select", pool, "--text", "question", "--label", "answer", "--task", "retrieval", "--grounded", 0.5
+    )
 
 
 def test_a_pool_written_from_held_out_rows_is_refused_as_a_set(headlines, tmp_path, capsys):

@@ -72,6 +72,31 @@ def test_rows_have_their_sides_from_the_answer_and_the_stratum(llm, kind, api):
     assert len(set(pool.corpus.ids)) == len(pool.corpus)
 
 
+def test_answers_that_copy_run_on_or_are_not_grounded_are_asked_for_again(llm):
+    """One in four each; with ``grounded`` the words of the context are wanted too."""
+
+    def text(body):
+        words = write_text(body, words=8).split()
+        asked = " ".join(words[:5])
+        about = body["messages"][1]["content"].rpartition("Context: ")[2].split(".")[0]
+        kinds = {0: asked, 1: " ".join(words * 3), 2: words[0], 3: f"about {about}"}
+        return json.dumps({"question": asked, "answer": kinds[body["seed"] % 4]})
+
+    llm.text = text
+    told = {}
+    for least in (None, 0.5):
+        (pool,) = generate(llm, QUESTIONS, grounded=least, attempts=20)
+        assert pool.short == 0
+        told[least] = Counter(row.reason for row in pool.rejected)
+        copies = [a == b for a, b in zip(pool.corpus.texts, pool.corpus.targets, strict=True)]
+        assert not any(copies) and max(len(answer.split()) for answer in pool.corpus.targets) <= 6
+        if least:
+            assert all(answer.startswith("about Thing") for answer in pool.corpus.targets)
+    both = {"answer repeats what it answers", "answer too long"}
+    assert both <= told[None].keys() and "answer not grounded in what it is about" not in told[None]
+    assert both | {"answer not grounded in what it is about"} <= told[0.5].keys()
+
+
 def test_the_kind_follows_the_task_and_what_the_rows_have(llm):
     llm.text = write_pair
     for kind in ("query", "question", "instruction"):

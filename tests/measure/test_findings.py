@@ -13,7 +13,7 @@ import pytest
 from cuvee.corpus import Corpus
 from cuvee.defects import DegenerateReason
 from cuvee.encoders import HashingEncoder, KnownVectors, load_encoder
-from cuvee.measure import GivenVectors, measure_corpus, measure_vectors
+from cuvee.measure import GivenVectors, measure_corpus, measure_subject, measure_vectors
 from cuvee.measure.findings import RULES, tell_words
 from cuvee.measure.subject import Subject
 
@@ -69,6 +69,7 @@ POOL = read("gptaug_stackoverflow", "synthetic", 200) if DATA.is_dir() else []
 TEST = read("gptaug_stackoverflow", "test", 60) if DATA.is_dir() else []
 TWEETS = read("workergpt_sentiment", "train", 400) if DATA.is_dir() else []
 LABEL = POOL[0]["label"] if POOL else ""
+PAIR_RULES = ("ungrounded", "unanswered", "answer-copies", "answer-repeats", "answer-lengths")
 SHOWN = {
     "empty": "...", "chat template": "<|im_end|>", "error message": "ERROR: rate limit exceeded", "too short": "a",
     "refusal": "I'm sorry, but I cannot assist with that request.", "chatter": "Here are five example titles:",
@@ -123,7 +124,9 @@ def findings_of(rows, rule, *, real=None):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", [rule for rule in RULES if rule.id != "set-leak"], ids=lambda rule: rule.id)
+@pytest.mark.parametrize(
+    "rule", [rule for rule in RULES if rule.id not in ("set-leak", *PAIR_RULES)], ids=lambda rule: rule.id
+)
 def test_a_rule_fires_on_its_damage_and_not_without_it(rule):
     damaged, whole = CASES[rule.id]
     found = findings_of(damaged, rule)[rule.id]
@@ -132,8 +135,65 @@ def test_a_rule_fires_on_its_damage_and_not_without_it(rule):
     assert rule.id not in findings_of(whole, rule)
 
 
+# --- answers of real pairs ----------------------------------------------------------------------------
+QA = [r for r in read("fairytaleqa", "train", 900) if len(r["context"].split()) < 250][:400] if DATA.is_dir() else []
+
+
+def other_answer(_row, i):
+    return {"answer": QA[(7 * i + 11) % len(QA)]["answer"]}
+
+
+PAIRS = {
+    "ungrounded": spoil(QA[::2], 2, other_answer),
+    "unanswered": spoil(QA[::2], 2, other_answer),
+    "answer-copies": spoil(QA[::2], 20, lambda row, _: {"answer": row["question"]}),
+    "answer-repeats": spoil(QA[::2], 3, lambda _row, _: {"answer": "the king and the queen"}),
+    "answer-lengths": spoil(QA[::2], 1, lambda row, _: {"answer": " ".join(row["context"].split()[:25])}),
+}
+
+
+def pairs(rows):
+    made = [{"text": r["question"], "target": r["answer"], "context": r["context"]} for r in rows]
+    return Corpus.from_rows(made, task="generation")
+
+
+def read_again(rows):
+    """A reader that knows the real answer of two questions in three."""
+    known = {(r["question"], r["context"]): r["answer"] for i, r in enumerate(QA) if i % 3}
+    keys = zip(rows.texts, rows.contexts, rows.targets, strict=True)
+    return np.array([float(known.get((text, context)) == target) for text, context, target in keys])
+
+
+@pytest.mark.parametrize("damage", PAIRS)
+def test_a_rule_of_answers_fires_on_its_damage_and_not_without_it(damage):
+    (rule,) = [rule for rule in RULES if rule.id == damage]
+    found = {}
+    for name, rows in (("damaged", PAIRS[damage]), ("whole", QA[::2])):
+        subject = Subject(corpus=pairs(rows), against=pairs(QA[1::2]), reader=read_again, encoder=HashingEncoder())
+        measured = measure_subject(subject, rule.needs, name=name, findings=True)
+        found[name] = {each.id: each for each in measured.findings}
+    assert damage not in found["whole"]
+    told = found["damaged"][damage]
+    assert told.severity > 0 and told.remedy and told.yardstick is not None and "{" not in told.sentence
+
+
+def test_answers_of_other_contexts_are_told_by_the_words_that_real_answers_take_from_theirs():
+    """The yardstick is the real rows' own number; random words, and answers in other rows' place, stay far below it."""
+    rng = random.Random(0)
+    real, shares = pairs(QA[1::2]), {}
+    for name, change in (
+        ("real", lambda _row, _: {}), ("other", other_answer),
+        ("random", lambda _row, i: {"answer": " ".join(rng.sample(QA[i - 1]["context"].split(), 6))}),
+    ):  # fmt: skip
+        made = measure_corpus(pairs(spoil(QA[::2], 1, change)), against=real, metrics=["groundedness"])
+        shares[name] = made.values["groundedness"].value
+        told = [each.id for each in made.findings if each.severity]
+        assert told == ([] if name == "real" else ["ungrounded"])
+    assert shares["real"] > 0.8 and max(shares["other"], shares["random"]) < 0.5 * shares["real"]
+
+
 def test_every_rule_has_a_case():
-    assert set(CASES) == {rule.id for rule in RULES} and len({rule.id for rule in RULES}) == len(RULES)
+    assert {*CASES, *PAIRS} == {rule.id for rule in RULES} and len({rule.id for rule in RULES}) == len(RULES)
     assert {r.replace(" ", "-") for r in DegenerateReason.__args__} <= set(CASES)
 
 

@@ -1,6 +1,7 @@
 """measure_corpus: every metric of the table, what it needs, and what it promises."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
 from cuvee.errors import ConfigError, InputError
-from cuvee.measure import METRICS, STANDARD, Metric, Subject, measure_corpus
+from cuvee.measure import METRICS, STANDARD, Metric, Subject, measure_corpus, measure_subject
 from cuvee.measure.intervals import estimate_hits
 from cuvee.measure.measuring import pick_groups
 from cuvee.records import Estimate
@@ -48,12 +49,39 @@ def headlines(n, seed, labels=tuple(THEMES), swap=0.0, **columns):
     return Corpus.from_rows(rows)
 
 
+OF_PAIRS = [name for name, metric in METRICS.items() if "pairs" in metric.needs]
+
+
+def as_pairs(corpus):
+    """Headlines as questions over themselves, whose answers are their first words."""
+    rows = zip(corpus.texts, corpus.targets, strict=True)
+    return Corpus.from_rows(
+        [{"text": f"what of {y}?", "target": " ".join(t.split()[: len(t) % 4 + 1]), "context": t} for t, y in rows],
+        task="generation",
+    )
+
+
+def sides(name="vendi_q1", corpus=None):
+    """What a metric needs."""
+    made = {"corpus": corpus or headlines(120, 1), "against": headlines(60, 2), "encoder": ENCODER}
+    if name not in OF_PAIRS:
+        return made | {"held_out": headlines(50, 3).texts}
+    return {k: as_pairs(v) if k != "encoder" else v for k, v in made.items()}
+
+
+def measure(name, corpus=None, **options):
+    given = sides(name, corpus)
+    if "reader" not in METRICS[name].needs:
+        return measure_corpus(given.pop("corpus"), metrics=[name], **given, **options)
+    reader = lambda rows: np.array([len(t) % 5 / 4 for t in rows.targets])  # noqa: E731
+    return measure_subject(Subject(reader=reader, **given), [name], name="pool")
+
+
 @pytest.fixture(scope="module")
 def measured():
-    return measure_corpus(
-        headlines(120, 1), against=headlines(60, 2), held_out=headlines(50, 3).texts, encoder=ENCODER, name="pool",
-        metrics="all",
-    )  # fmt: skip
+    given = sides()
+    found = measure_corpus(given.pop("corpus"), name="pool", metrics="all", **given)
+    return replace(found, values={**found.values, **{name: measure(name).values[name] for name in OF_PAIRS}})
 
 
 # --- the table --------------------------------------------------------------------------------------
@@ -66,8 +94,8 @@ def test_the_table_holds_the_promised_names_in_order():
         "rouge_l_homogenisation", "self_repetition", "shared_sequence_rate", "opening_rate", "ending_rate",
         "skeleton_entropy", "mtld", "compression_ratio", "exact_duplicate_rate",
         "near_duplicate_rate_minhash", "mean_words", "mmd", "c2st", "label_distance", "length_distance", "ngram_jsd",
-        "label_agreement", "label_noise", "degenerate_rate", "leakage",
-        "set_leak",
+        "label_agreement", "label_noise", "degenerate_rate", "groundedness", "answer_copy_rate", "answer_repeat_rate",
+        "answer_length_distance", "reader_agreement", "leakage", "set_leak",
     ]  # fmt: skip
 
 
@@ -90,9 +118,7 @@ def test_every_metric_keeps_the_contract(name, measured):
 
 @pytest.mark.parametrize("name", EACH)
 def test_a_metric_asked_for_alone_has_the_same_value(name, measured):
-    alone = measure_corpus(
-        headlines(120, 1), against=headlines(60, 2), held_out=headlines(50, 3).texts, encoder=ENCODER, metrics=[name]
-    )
+    alone = measure(name)
     assert list(alone.values) == [name]
     assert alone.values[name] == measured.values[name]
 
@@ -101,9 +127,7 @@ def test_a_metric_asked_for_alone_has_the_same_value(name, measured):
 def test_the_order_of_rows_does_not_matter(name, measured):
     corpus = headlines(120, 1)
     shuffled = corpus.take(np.random.default_rng(0).permutation(120))
-    again = measure_corpus(
-        shuffled, against=headlines(60, 2), held_out=headlines(50, 3).texts, encoder=ENCODER, metrics=[name]
-    )
+    again = measure(name, shuffled)
     assert again.values[name].value == pytest.approx(measured.values[name].value, rel=1e-5, abs=1e-7)
 
 
@@ -124,7 +148,8 @@ def test_a_seed_reproduces_everything_and_moves_what_is_random(measured):
         "name": "pool",
         "metrics": "all",
     }
-    assert measure_corpus(headlines(120, 1), **options) == measured
+    again = measure_corpus(headlines(120, 1), **options)
+    assert again.values.items() <= measured.values.items() and again.findings == measured.findings
     other = measure_corpus(headlines(120, 1), seed=9, **options)
     assert other.values["vendi_q1"].value == measured.values["vendi_q1"].value
     assert other.values["vendi_q1"].low != measured.values["vendi_q1"].low
@@ -163,13 +188,20 @@ def test_diversity_rises_from_one_theme_to_three():
 # --- needs ------------------------------------------------------------------------------------------
 def test_metrics_without_what_they_need_are_left_out():
     found = measure_corpus(headlines(20, 1), encoder=ENCODER)
-    needy = {"against", "held_out", "labels"}
+    needy = {"against", "held_out", "labels", "pairs", "reader"}
     assert set(STANDARD) - set(found.values) == {n for n in STANDARD if needy & set(METRICS[n].needs)}
     assert found.against is None
 
 
 @pytest.mark.parametrize(
-    ("name", "remedy"), [("mmd", "against="), ("label_agreement", "against="), ("leakage", "held_out=")]
+    ("name", "remedy"),
+    [
+        ("mmd", "against="),
+        ("label_agreement", "against="),
+        ("leakage", "held_out="),
+        ("groundedness", "a corpus of the task generation"),
+        ("reader_agreement", "a corpus of the task generation"),
+    ],
 )
 def test_asking_for_them_says_what_to_pass(name, remedy):
     with pytest.raises(ValueError, match=f"'{name}' needs {remedy}"):

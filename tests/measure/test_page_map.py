@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
-from cuvee.measure import map_examples, map_pools, sample_rows, sample_subject
+from cuvee.measure import map_examples, map_pools, pick_extremes, sample_rows, sample_subject, score_examples
 
 
 def make_rows(n, seed=0, d=6):
@@ -109,6 +109,19 @@ def test_samples_mark_the_most_redundant_and_the_most_novel_rows():
     assert marks == {"most redundant": 2, "most novel": 2, "": 3} and len({text for _, text, _ in found}) == 7
     assert {text for _, text, mark in found if mark == "most redundant"} == {copies[0], copies[3]}
     assert {text for _, text, mark in found if mark == "most novel"} <= set(others)
+
+
+def test_of_pairs_a_reader_sees_context_and_answer_with_the_text():
+    rows = [{"text": f"why {i}?", "target": f"so {i}", "context": "a tale " * 60 + str(i)} for i in range(4)]
+    corpus = Corpus.from_rows(rows, task="generation")
+    subject = sample_subject(corpus, HashingEncoder())
+    label, text, _ = sample_rows(subject)[0]
+    context, asked, answer = text.split("\n")
+    assert label == "" and asked.startswith("why ") and answer == f"→ so {asked[4]}"
+    assert context.startswith("[a tale a tale") and context.endswith("...]") and len(context) < 310
+    (first, *_), _ = pick_extremes(corpus, score_examples(subject))
+    assert first.target == "" and first.text.count("\n") == first.nearest_text.count("\n") == 2
+    assert str(corpus).splitlines()[1].split() == ["context", "text", "target", "origin"]
 
 
 def test_of_a_large_pool_only_a_sample_is_embedded():

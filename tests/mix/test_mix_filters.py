@@ -25,6 +25,8 @@ from cuvee.mix import (
     Filtered,
     Keep,
     Leak,
+    Pairs,
+    Scored,
     apply_filters,
     first_rows,
     row_wise,
@@ -387,6 +389,40 @@ def test_rows_with_contexts_are_compared_with_them_and_leak_by_them():
         NoLeaks([], ["passage a"]).check(passages)
 
 
+def make_pairs(*rows, **more):
+    made = [{"text": text, "target": target, "context": context} for text, target, context in rows]
+    return Corpus.from_rows([{**row, "id": f"r{i}"} for i, row in enumerate(made)], task="generation", **more)
+
+
+def test_answers_go_that_copy_run_on_or_stand_nowhere_in_their_context():
+    context = "An old miller had three sons, and when he died the youngest got nothing but a cat."
+    pool = make_pairs(
+        ("What did the youngest son get?", "a cat", context),
+        ("What did the youngest son get?", "What did the youngest son get", context),
+        ("What did he get?", context.upper(), context),
+        ("Who was old?", "the millers", context),  # the same word but for its end
+        ("What did he get?", "a golden palace far away", context),
+        ("What did he get?", "a cat and a cat and a cat", context),
+        ("Name a cat with boots", "boots of a cat", None),  # without a context the text is what it stands in
+    )
+    reasons = reasons_of(apply_filters(pool, [Pairs(grounded=0.5, longest=6)]))
+    assert reasons == {
+        "r1": "answer repeats what it answers", "r2": "answer repeats what it answers",
+        "r4": "answer not grounded in what it is about", "r5": "answer too long",
+    }  # fmt: skip
+    assert [*reasons_of(apply_filters(pool, [Pairs()]))] == ["r1", "r2"]
+
+
+def test_rows_are_kept_by_a_score_from_outside_and_the_note_has_the_real_rows_own():
+    pool = make_pairs(*[("why?", "a" * n, None) for n in range(5)])
+    real = make_pairs(*[("why?", "a" * 3, None) for _ in range(120)])
+    score = lambda rows: np.array([np.nan if t == "a" else len(t) / 4 for t in rows.targets])  # noqa: E731
+    found = apply_filters(pool, [Scored(score=score, least=0.6, what="agreement", real=real, name="reader")])
+    low = "agreement below 0.6"
+    assert reasons_of(found) == {"r0": low, "r1": "no agreement", "r2": low}
+    assert found.steps[0].note == "mean agreement 0.56; of 100 real rows 0.75, of which 100% would stay"
+
+
 WORDS_OF_NOTHING = 3
 
 
@@ -403,7 +439,10 @@ def test_the_table_lists_each_filter_under_its_own_name():
         "dedupe": Dedupe(),
         "degenerate": Degenerate(),
         "fewer-per-cluster": FewerPerCluster(limit=1),
+        "judge": Scored(score=len, least=5, what="verdict", real=make_pool([("a", "a")]), name="judge"),
         "leak": Leak(held_out=()),
+        "pairs": Pairs(),
+        "reader": Scored(score=len, least=0.3, what="agreement", real=make_pool([("a", "a")]), name="reader"),
     }
     assert tuple(made) == FILTERS
     assert all(each.name == name for name, each in made.items())

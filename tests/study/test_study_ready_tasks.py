@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from test_study_tasks import QUERIES, QUESTIONS, make
 
+from command_line import refused
 from cuvee.corpus import Corpus, write_corpus
-from cuvee.errors import InputError
+from cuvee.defects import grounded_share
+from cuvee.errors import ConfigError, InputError
 from cuvee.records import Cell, Draw
 from cuvee.study import open_study
 from cuvee.study.running import make_mixing
@@ -112,6 +114,67 @@ def test_what_leaks_repeats_or_is_broken_goes_and_is_listed(of_files, tmp_path):
     ]
     assert f"{len(pool) + 1} of {len(pool) + 6} rows kept" in made.note
     assert {reason for reason, _ in log} == {"leak-guard"} and len(log) == 3  # texts, sources, names of rows
+
+
+def test_filters_of_answers_go_by_words_by_a_reader_and_by_a_judge_and_their_replies_are_kept(
+    of_files, settings, tmp_path, local
+):
+    pool = questions()
+    for row in pool[::2]:
+        row["completion"] = row["about"].split()[-1].strip(".") + " " + row["completion"].split()[0]
+    known = {row["prompt"]: row["completion"] for row in pool[:48]}
+
+    def reply(body):  # a reader that knows half the answers; a judge that likes words with an "a"
+        told = body["prompt"] if "prompt" in body else body["messages"][1]["content"]
+        if "Answer:\n" in told:
+            return "9" if "a" in told.rpartition("Answer:\n")[2] else "2"
+        return known.get(told.rpartition("\n\n")[2].removesuffix("\n\nAnswer:"), "nothing")
+
+    local.text = reply
+    by = {**settings["generator"], "api": "chat"}
+    base = [{"name": "degenerate"}, {"name": "leak"}]
+    each = {
+        "pairs": {"name": "pairs", "grounded": 0.5},
+        "reader": {"name": "reader", "by": by, "least": 0.5},
+        "judge": {"name": "judge", "by": by, "least": 5},
+    }
+    for name, wanted in each.items():
+        config = of_files("generation", QUESTIONS, pool, filters=[*base, wanted])
+        with open_study(config, out=tmp_path / name) as flow:
+            (made,) = flow.pools.values()
+        gone = {row.text for row in made.rejected if row.reason.startswith(f"{name}: ")}
+        left = [row for row in pool if row["prompt"] not in gone]
+        assert 0 < len(left) < len(pool)
+        if name == "pairs":
+            assert left == [row for row in pool if grounded_share(row["completion"], row["about"]) >= 0.5]
+        elif name == "reader":
+            assert left == pool[:48] and "of 18 real rows 0.00" in made.note
+        else:
+            assert all("a" in row["completion"] for row in left)
+        asked = len(local.bodies)
+        with open_study(config, out=tmp_path / f"{name}") as flow:
+            assert len(next(iter(flow.pools.values())).corpus) == len(left)
+        assert len(local.bodies) == asked  # replies are in the run folder
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"name": "pairs", "grounded": 1.5}, "filters.1.grounded"),
+        ({"name": "reader", "least": 0}, "least"),
+        ({"name": "judge"}, "by"),
+        ({"name": "judge", "by": {"kind": "embedded"}, "rubric": "none.md"}, "none.md"),
+    ],
+)
+def test_filters_of_answers_that_make_no_sense_are_one_line(of_files, tmp_path, capsys, given, says):
+    config = of_files("generation", QUESTIONS, questions(), filters=[{"name": "leak"}, given])
+    (tmp_path / "study.yaml").write_text(json.dumps(config), encoding="utf-8")
+    assert says in refused(capsys, "run", tmp_path / "study.yaml", "--out", tmp_path / "run")
+
+
+def test_filters_of_answers_are_for_the_task_generation_alone(of_files):
+    with pytest.raises(ConfigError, match=r"filter 'pairs' is about answers, and the task retrieval has none"):
+        open_study(of_files("retrieval", QUERIES, queries(), filters=[{"name": "leak"}, {"name": "pairs"}])).__enter__()
 
 
 def test_a_passage_of_both_sides_of_the_split_is_no_secret(of_files, tmp_path):

@@ -143,6 +143,8 @@ def test_labels_and_prompts_are_checked_as_asked(settings, tmp_path, local):
             "LLM_PASSWORD",
         ),
         ({"task": "retrieval", "writing": {"label_check": 0.5}}, "label_check needs labels"),
+        ({"writing": {"grounded": 0.5}}, "grounded needs answers, and the task classification has none"),
+        ({"writing": {"grounded": 2}}, "grounded"),
     ],
 )
 def test_writing_that_does_not_fit_is_one_line(settings, tmp_path, capsys, local, changes, says):

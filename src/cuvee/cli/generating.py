@@ -24,6 +24,7 @@ from cuvee.execute import Progress, Stages
 from cuvee.generate.calls import Api, Sampling
 from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials import SamplingDial
+from cuvee.generate.filling import AcceptanceRules
 from cuvee.generate.ledger import Ledger, check_ledger, tell_spending
 from cuvee.generate.parsing import KINDS
 from cuvee.generate.pools import GenerationSpec, Pool, count_rejected, generate_pools, write_quarantine
@@ -33,7 +34,6 @@ from cuvee.store import StoredPool, hold_file
 from cuvee.study.generation import make_score, make_target, matched_rows, note_findings, retry_failed
 from cuvee.study.prepare import read_sources
 
-HF = "hf:"  # how a transformers model is named where an endpoint's model could be
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)  # where ``--target`` looks
 _APIS: tuple[Api, ...] = ("completions", "chat")
 _LEDGER = (
@@ -59,6 +59,7 @@ class Asking:
     sources: Annotated[Path | None, Option(help="file of passages or contexts to write about")] = None
     sources_column: Annotated[str | None, Option(help="column of the texts in --sources, if it is not found")] = None
     prompts: Annotated[Path | None, Option(help="folder of your own prompts")] = None
+    grounded: Annotated[float | None, Option(min=0, max=1, help=options.GROUNDED)] = None
     seed: options.Seed = 0
 
     def specify(self, ctx: typer.Context) -> GenerationSpec:
@@ -78,6 +79,7 @@ class Asking:
             sources=sources,
             prompts=load_prompts(self.prompts),
             rows_per_request=self.rows_per_request,
+            rules=AcceptanceRules(grounded=self.grounded),
         )
 
     def make_pool(
@@ -114,7 +116,7 @@ class Answering:
     def choose(self, ctx: typer.Context) -> LanguageModel:
         """The embedded LLM, a transformers model, or the endpoint at one address, or those of replicas."""
         api = None if self.api is None else choose_name(self.api, _APIS, "--api")
-        if self.model.startswith(HF):
+        if self.model.startswith(options.HF):
             refuse_options(ctx, ["base_url", *_ONLY_ENDPOINT], f"{self.model} needs no endpoint")
             return TransformersGenerator(kind="transformers", model=self.model, api=api or "completions")
         if not self.base_url:

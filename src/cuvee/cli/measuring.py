@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +14,7 @@ from typer import Argument, Option
 
 import cuvee.measure as room
 from cuvee.cli import console, options, show
-from cuvee.cli.options import PLAIN, Columns, Tell, may_trust, refuse_options
+from cuvee.cli.options import GROUPED, PLAIN, Columns, Tell, may_trust, refuse_options
 from cuvee.corpus import Corpus, compare_labels, load_vectors, read_columns, replace_text, write_table
 from cuvee.corpus.formats import read_table
 from cuvee.corpus.table import column_strings
@@ -22,7 +22,7 @@ from cuvee.encoders import DEFAULT_ENCODER, WorkerPool, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import ExecutorKind, Terms, open_executor
 from cuvee.inputs import read_prompts
-from cuvee.records import Measurement, Vectors
+from cuvee.records import Floats, Measurement, Vectors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +32,12 @@ class Measuring:
     against: options.Against = None
     held_out: Annotated[Path | None, Option(help="held-out rows: adds leakage")] = None
     prompts: Annotated[Path | None, Option(help="text file of the prompts: finds echoes of them")] = None
-    by: Annotated[str | None, Option(help="also measure each part, by a column: label, method")] = None
+    by: Annotated[str | None, Option(help="also measure each part, by a column; or by field, by role in chats")] = None
     embeddings: Annotated[Path | None, Option(help="vectors that you have: .npy, .parquet")] = None
     against_embeddings: Annotated[Path | None, Option(help="vectors of the real rows")] = None
     metric: options.Metrics = None
     rows: Annotated[int | None, Option(min=2, help="measure a sample of this many rows")] = None
+    reader: options.Reader = None
     encoder: options.EncoderName = DEFAULT_ENCODER
     seed: options.Seed = 0
 
@@ -66,8 +67,18 @@ class Measuring:
         held_out = columns.load_other(self.held_out).texts if self.held_out else None
         prompts = None if self.prompts is None else read_prompts(self.prompts)
         return room.Subject(
-            corpus=corpus, against=real, held_out=held_out, prompts=prompts, encoder=encoder, seed=self.seed
-        )
+            corpus=corpus, against=real, held_out=held_out, prompts=prompts, encoder=encoder, seed=self.seed,
+            reader=None if self.reader is None or target is None else self._open_reader(corpus, real, target),
+        )  # fmt: skip
+
+    def _open_reader(self, corpus: Corpus, real: Corpus | None, target: Path) -> Callable[[Corpus], Floats]:
+        """How a reader's answers agree; its replies are kept beside the file."""
+        from cuvee.study.judge import make_scored
+
+        filter_of = options.read_reader(str(self.reader))
+        if real is None or corpus.task != "generation":
+            raise ConfigError("--reader answers prompts as real rows do; give such rows, and --against FILE")
+        return make_scored(filter_of, target.with_suffix(".reader.sqlite"), real=real).score
 
 
 def _load_side(target: Path | None, embeddings: Path | None, columns: Columns) -> tuple[Corpus, Vectors | None]:
@@ -124,7 +135,7 @@ def measure(
     ctx: typer.Context,
     measuring: Measuring,
     computing: Computing,
-    columns: Annotated[Columns, PLAIN],
+    columns: Annotated[Columns, GROUPED],
     written: Written,
     target: Annotated[Path | None, Argument(help="a file of texts, study.yaml, or a run folder")] = None,
 ) -> None:
@@ -139,23 +150,27 @@ def measure(
     columns = columns.checked(ctx, target, measuring.against, measuring.held_out)
     name = (target or measuring.embeddings or Path("nothing")).name
     if target is None:
-        refuse_options(ctx, [*PLAIN, "held_out", "prompts", "by"], "there are no texts, only vectors")
+        refuse_options(ctx, [*GROUPED, "held_out", "prompts", "by", "reader"], "there are no texts, only vectors")
     with console.Display() as display, computing.open_workers(ctx) as workers:
         try:
             subject = replace(measuring.load(ctx, target, columns, workers), listen=display.watch)
             cells = None if measuring.by is None else _read_cells(subject.corpus, target, measuring.by)
             subject = room.draw_rows(subject, measuring.rows)
             _note_few_groups(subject, columns.group, display)
-            part_of = None if measuring.by is None else room.parts_of(subject.corpus, measuring.by, cells)
+            by = measuring.by or ""
+            in_rows = by in room.FIELDS and cells is None and by not in subject.corpus.own.column_names
+            part_of = None if not by or in_rows else room.parts_of(subject.corpus, by, cells)
             found = room.measure_subject(subject, measuring.metric, name=name, findings=True)
             found = replace(found, findings=show.name_file(found.findings, target))
             parts = {} if part_of is None else room.measure_parts(subject, part_of, measuring.metric)
+            parts = room.measure_fields(subject, by, measuring.metric) if in_rows else parts
             if written.page is not None:
                 from cuvee.report.corpus_page import render_measurement
 
-                against, by = measuring.against.name if measuring.against else "", measuring.by or "label"
+                against = measuring.against.name if measuring.against else ""
                 made_by = options.told_command(ctx)
-                page = room.gather_page(subject, found, parts, by=by, reproduce=made_by, against_name=against)
+                told = {"by": by or "label", "reproduce": made_by, "against_name": against}
+                page = room.gather_page(subject, found, parts, **told)
                 replace_text(written.page, render_measurement(page))
             if written.examples is not None:
                 scored = room.tabulate_examples(subject.corpus, room.score_examples(subject))

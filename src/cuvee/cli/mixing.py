@@ -19,8 +19,8 @@ from cuvee.cli import console, options, show
 from cuvee.cli.options import GROUPED, PLAIN, UNGROUPED, Columns, Hub, Output, Seed, may_trust, refuse_options
 from cuvee.corpus import Corpus, compare_labels, count_strata, few_shot_sets, row_names, split_corpus, write_corpus
 from cuvee.corpus.files import OUTPUTS, check_folder, fill_folder, replace_text, write_table
-from cuvee.corpus.table import BlendForm
-from cuvee.defects import NoLeaks
+from cuvee.corpus.table import BlendForm, Task
+from cuvee.defects import NoLeaks, longest_answer
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.hub import is_dataset, push_folder, write_dataset
@@ -152,11 +152,16 @@ class Cleaning:
     agree_top: Annotated[float | None, Option(min=0, max=1, help="fraction to keep: the most probable labels")] = None
     per_group: Annotated[int | None, Option(min=1, help="most rows of each --group")] = None
     per_cluster: Annotated[int | None, Option(min=1, help="most rows of near neighbours (cosine 0.9)")] = None
+    grounded: Annotated[float | None, Option(min=0, max=1, help=options.GROUNDED)] = None
+    reader: options.Reader = None
+    reader_agrees: Annotated[float | None, Option(min=0, max=1, help="least token F1 with --reader; 0.3")] = None
     own: Annotated[list[str] | None, Option("--filter", help="your own filter, module:Name")] = None
     removed: Annotated[Path | None, Option(help="JSONL file of the removed rows, with reasons")] = None
 
-    def filters(self, real: Corpus | None, held_out: Sequence[Corpus], seed: int) -> list[room.Filter]:
-        """The filters, in the order in which they are applied."""
+    def filters(
+        self, task: Task, real: Corpus | None, held_out: Sequence[Corpus], seed: int, out: Path
+    ) -> list[room.Filter]:
+        """The filters, in the order in which they are applied; replies of a reader are kept beside ``out``."""
         found: list[room.Filter] = []
         texts = real.texts if real is not None else []
         if not self.no_dedupe:
@@ -167,6 +172,7 @@ class Cleaning:
             lines, names = [t for part in held_out for t in part.texts], set[str]().union(*map(row_names, held_out))
             names -= row_names(real) if real is not None else set()
             found.append(room.Leak(held_out=lines, reference=texts, names=names, whole=not self.no_set_test))
+        found += self._filter_pairs(task, real, out.with_suffix(".reader.sqlite"))
         found += [room.Keep.load(name) for name in self.own or ()]
         if self.agree_threshold is not None or self.agree_top is not None:
             if self.agree_threshold is not None and self.agree_top is not None:
@@ -179,6 +185,21 @@ class Cleaning:
         if self.per_cluster is not None:
             found.append(room.FewerPerCluster(limit=self.per_cluster, threshold=0.9))
         return found
+
+    def _filter_pairs(self, task: Task, real: Corpus | None, ledger: Path) -> Sequence[room.Filter]:
+        """The filters of answers."""
+        if task != "generation":
+            if self.grounded is not None or self.reader is not None:
+                raise ConfigError(f"--grounded and --reader are about answers, and the task {task} has none")
+            return []
+        pairs = room.Pairs(grounded=self.grounded, longest=None if real is None else longest_answer(real.targets))
+        if self.reader is None:
+            return [pairs]
+        from cuvee.study.judge import make_scored
+
+        if real is None:
+            raise ConfigError("--reader is shown real rows, and judged by them; give --real FILE")
+        return [pairs, make_scored(options.read_reader(self.reader, self.reader_agrees), ledger, real=real)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +263,7 @@ def select(
         refuse_options(ctx, ["prompts"], "it goes with removing degenerate rows, which --keep-degenerate leaves out")
     if not cleaning.held_out or cleaning.real is None:
         refuse_options(ctx, ["no_set_test"], "without both --held-out and --real there is no such test")
+    options.check_pairs(ctx, reader_agrees="reader")
     if cleaning.per_group is not None and columns.group is None:
         raise ConfigError("--per-group needs --group COLUMN")
     columns = columns.checked(ctx, pool, cleaning.real, *(cleaning.held_out or ()))
@@ -250,7 +272,7 @@ def select(
     real = columns.load_other(cleaning.real) if cleaning.real is not None else None
     held_out = [columns.load_other(path) for path in cleaning.held_out or ()]
     try:
-        filters = cleaning.filters(real, held_out, choosing.seed)
+        filters = cleaning.filters(corpus.task, real, held_out, choosing.seed, output.out)
     except ValueError as exc:
         raise ConfigError(str(exc)) from exc
     encoder = load_encoder(choosing.encoder)

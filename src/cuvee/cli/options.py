@@ -25,6 +25,7 @@ from cuvee.errors import ConfigError, InputError
 from cuvee.registry import nearest_name, trust_modules
 
 if TYPE_CHECKING:
+    from cuvee.config.generators import ReaderConfig
     from cuvee.report import CardFacts
     from cuvee.study import Flow
 
@@ -50,6 +51,9 @@ Against = Annotated[Path | None, Option(help="real rows: adds shift and label ag
 GuardCells = Annotated[
     bool, Option("--guard-cells/--no-guard-cells", help="CSV: an apostrophe before cells that a spreadsheet would run")
 ]
+HF = "hf:"  # how a transformers model is named where an endpoint's model could be
+GROUNDED = "least share of an answer's content words that stand in its context"
+Reader = Annotated[str | None, Option(help="an LLM that answers again: embedded, FILE.gguf or hf:PATH")]
 
 # Columns that commands take.
 IN_STUDY = "a study takes it from study.yaml"
@@ -177,6 +181,24 @@ def open_shown(path: Path, out: Path | None = None) -> Iterator[Flow]:
         yield flow
 
 
+def read_reader(name: str, least: float | None = None) -> ReaderConfig:
+    """The filter of the LLM that ``--reader`` names.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    from cuvee.config.generators import EmbeddedGenerator, ReaderConfig, TransformersGenerator
+
+    by: EmbeddedGenerator | TransformersGenerator
+    if name.startswith(HF):
+        by = TransformersGenerator(kind="transformers", model=name)
+    elif name == "embedded" or name.endswith(".gguf"):
+        by = EmbeddedGenerator(gguf=None if name == "embedded" else name)
+    else:
+        raise ConfigError(f"--reader is {name!r}; give embedded, FILE.gguf, or hf: and a folder or a name on the hub")
+    return ReaderConfig(name="reader", by=by, **({} if least is None else {"least": least}))
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Begin the errors of what is done with a file's rows with its name."""
@@ -240,11 +262,10 @@ class Columns:
 
     def checked(self, ctx: typer.Context, *files: Path | None) -> Columns:
         """These columns with the files that a command reads; unknown tasks and useless columns are refused."""
-        if self.chosen_task != "generation":
-            refuse_options(
-                ctx, ["context"], f"it is for --task generation, this one is {self.task or 'classification'}"
-            )
-        return replace(self, files=files)
+        task = "generation" if self.context is not None and self.chosen_task is None else self.chosen_task
+        if task != "generation":
+            refuse_options(ctx, ["context"], f"it is for --task generation, this one is {task}")
+        return replace(self, files=files, task=task)
 
     def load(self, path: Path, *, origin: Origin = "real", labelled: bool = False) -> Corpus:
         """The rows of a file; unless ``labelled``, a label is welcome and not needed.

@@ -34,6 +34,7 @@ _HEADS = {
     "dcscore_tau0.1": "DCScore\ntau=0.1",
     "distinct_2": "distinct\n2-grams",
     "near_duplicate_rate": "near\ncopies",
+    "mean_words": "words",
     "mmd": "shift\nMMD",
     "label_agreement": "label\nagrees",
     "leakage": "leaks",

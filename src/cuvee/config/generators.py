@@ -256,13 +256,40 @@ class FewerPerClusterConfig(Section):
     threshold: float | None = Field(None, gt=0, le=1, description="cosine that links rows; null: the group column")
 
 
+class PairsConfig(Section):
+    """Rows whose answer repeats what it answers, is over twice as long as the longest real one, or is not grounded."""
+
+    name: Literal["pairs"]
+    grounded: float | None = Field(
+        None, gt=0, le=1, description="least share of an answer's content words that stand in its context; null: any"
+    )
+
+
+class ReaderConfig(Section):
+    """Rows whose prompt another LLM answers differently: a small reader, or for the round trip the one that wrote."""
+
+    name: Literal["reader"]
+    by: LanguageModel = Field(EmbeddedGenerator(), discriminator="kind")
+    least: float = Field(0.3, gt=0, le=1, description="least token F1 of its answer with the row's own")
+
+
+class JudgeConfig(Section):
+    """Rows whose answer a judge, another LLM, gives too low a number."""
+
+    name: Literal["judge"]
+    by: LanguageModel = Field(discriminator="kind")
+    least: float = Field(5, ge=1, le=10, description="least number, of 1 to 10")
+    rubric: Located | None = Field(None, description="a text file that says what a good answer is; null: a general one")
+
+
 class OwnFilterConfig(Section):
     """A function of your own, ``module:Name``: takes a corpus, gives for each row why it goes, or None."""
 
     name: str = Field(pattern=OWN)
 
 
-_Filter = DedupeConfig | DegenerateConfig | LeakConfig | AgreementConfig | FewerPerClusterConfig
+_OfPairs = PairsConfig | ReaderConfig | JudgeConfig
+_Filter = DedupeConfig | DegenerateConfig | LeakConfig | AgreementConfig | FewerPerClusterConfig | _OfPairs
 FilterConfig = Annotated[
     Annotated[_Filter, Field(discriminator="name"), Tag("named")] | Annotated[OwnFilterConfig, Tag("own")],
     Discriminator(tell_own),
@@ -381,6 +408,8 @@ def check_pools(
         raise ValueError(f"filter {repeated!r} is listed twice; give it once")
     if task != "classification" and "agreement" in names:
         raise ValueError(f"filter 'agreement' asks a probe about labels, and the task {task} has none; leave it out")
+    if task != "generation" and (of_pairs := next((e.name for e in filters if isinstance(e, _OfPairs)), None)):
+        raise ValueError(f"filter {of_pairs!r} is about answers, and the task {task} has none; leave it out")
     if context is not None and any(isinstance(each, DedupeConfig) and each.near is not None for each in filters):
         raise ValueError(
             "dedupe.near compares texts without their contexts, so that a question asked of two contexts would count "

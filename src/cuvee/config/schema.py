@@ -80,10 +80,26 @@ class WritingConfig(Section):
     )
     sources_text: str | None = Field(None, description="its column of passages or contexts; null: of a usual name")
     label_check: float | None = Field(None, gt=0, lt=1, description="least probability of a row's label; null: any")
+    grounded: float | None = Field(
+        None, gt=0, le=1, description="least share of an answer's content words that stand in its context; null: any"
+    )
 
     def _check(self) -> None:
         if self.sources_text is not None and self.sources is None:
             raise ValueError("sources_text names a column of the file sources, and there is none; give sources")
+
+    def check(self, task: Task) -> None:
+        """Refuse what is about labels or answers where there are none.
+
+        Raises:
+            ValueError: naming it.
+        """
+        for name, given, fits, what in (
+            ("label_check", self.label_check, "classification", "labels"),
+            ("grounded", self.grounded, "generation", "answers"),
+        ):
+            if given is not None and task != fits:
+                raise ValueError(f"writing.{name} needs {what}, and the task {task} has none; leave it out")
 
 
 class DataConfig(Section):
@@ -348,8 +364,7 @@ class StudyConfig(Section):
             raise ValueError("writing is for what an LLM writes; pools that are files have filters")
         if self.data.context is not None and self.task != "generation":
             raise ValueError(f"data.context is for the task generation, this one is {self.task}")
-        if self.writing.label_check is not None and self.task != "classification":
-            raise ValueError(f"writing.label_check needs labels, and the task {self.task} has none")
+        self.writing.check(self.task)
         self.evaluate.check(self.task)
         self.mix.check(self.task)
         if self.split.crossfit is not None:

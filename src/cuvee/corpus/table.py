@@ -347,15 +347,20 @@ class Corpus:
         return f"Corpus({self.task}, {len(self)} rows: {origins}; {counts})"
 
     def __str__(self) -> str:
-        return "\n".join([repr(self), *text_table([_HEADS, *self._head], widest=56)])
+        return "\n".join([repr(self), *text_table([self._heads, *self._head], widest=56)])
 
     def _repr_html_(self) -> str:
-        return html_table(repr(self), _HEADS, self._head)
+        return html_table(repr(self), self._heads, self._head)
+
+    @property
+    def _heads(self) -> Sequence[str]:
+        return _HEADS if self.table["context"].null_count == len(self) else ("context", *_HEADS)
 
     @property
     def _head(self) -> list[list[str]]:
         """Cells of the first rows."""
-        return [[row[name] for name in _HEADS] for row in self.table.slice(0, 5).select(_HEADS).to_pylist()]
+        rows = self.table.slice(0, 5).select(self._heads).to_pylist()
+        return [[row[name] or "" for name in self._heads] for row in rows]
 
 
 def is_ours(names: Iterable[str]) -> bool:

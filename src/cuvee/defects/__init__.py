@@ -4,6 +4,18 @@ Pure functions on texts and vectors. A leak is a row that repeats a validation o
 real training rows do by themselves.
 """
 
-from cuvee.defects.degenerate import DegenerateReason, degenerate_reasons
+from cuvee.defects.degenerate import (
+    COPY,
+    GROUNDED,
+    TOO_LONG,
+    UNGROUNDED,
+    DegenerateReason,
+    degenerate_reasons,
+    degenerate_rows,
+    grounded_share,
+    grounded_shares,
+    longest_answer,
+    pair_reason,
+)
 from cuvee.defects.duplicates import NEAR_TEXTS, SHINGLE, SLACK, find_near_texts, first_rows, near_repeats
 from cuvee.defects.leaks import Leak, LeakFinder, Leaks, NoLeaks, SetLeak, SetLeakFinder

@@ -10,7 +10,10 @@ from functools import cache, lru_cache
 from importlib import import_module
 from typing import Literal, Protocol, cast
 
-from cuvee.corpus import split_tokens
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.corpus import Corpus, split_tokens
 
 DegenerateReason = Literal[
     "empty", "broken characters", "chat template", "error message", "refusal", "chatter", "too short", "repetition",
@@ -177,6 +180,60 @@ def degenerate_reasons(
     for row in _announcing_rows(texts, reference or ()):
         reasons[row] = reasons[row] or "chatter"
     return reasons
+
+
+def degenerate_rows(
+    corpus: Corpus, *, reference: Sequence[str] | None = None, prompts: Sequence[str] | None = None
+) -> list[str | None]:
+    """The same of the rows of a corpus; of the task generation ``completion: REASON`` too, without reference."""
+    found = degenerate_reasons(corpus.texts, reference=reference, prompts=prompts)
+    if corpus.task != "generation":
+        return found
+    of_targets = degenerate_reasons(corpus.targets, min_letters=1)
+    return [text or (target and f"completion: {target}") for text, target in zip(found, of_targets, strict=True)]
+
+
+# --- pairs: an answer beside what it answers ------------------------------------------------------------
+GROUNDED = 0.5  # share of an answer's content words from which on it counts as grounded
+LONGEST = 2.0  # times the longest real answer
+_CONTENT, _STEM = 4, 5  # letters of a word that says something; letters by which words are the same
+COPY, TOO_LONG = "answer repeats what it answers", "answer too long"
+UNGROUNDED = "answer not grounded in what it is about"
+
+
+def content_words(text: str) -> set[str]:
+    """The words that carry what a text says, by their first five letters.
+
+    Words of four letters and more, numbers, and words of other scripts than ASCII; all words where there are none such.
+    """
+    words = split_tokens(text)
+    told = {word[:_STEM] for word in words if len(word) >= _CONTENT or word.isdigit() or not word.isascii()}
+    return told or set(words)
+
+
+def grounded_share(answer: str, source: str) -> float:
+    """The share of an answer's content words that stand in the source, 0 to 1; 0 of an answer without words."""
+    wanted = content_words(answer)
+    return len(wanted & {word[:_STEM] for word in split_tokens(source)}) / max(1, len(wanted))
+
+
+def grounded_shares(corpus: Corpus) -> NDArray[np.float64]:
+    """The share of each row's target in its context, or in its text where it has none, shape (n,)."""
+    sources = (context or text for context, text in zip(corpus.contexts, corpus.texts, strict=True))
+    return np.array([grounded_share(answer, source) for answer, source in zip(corpus.targets, sources, strict=True)])
+
+
+def longest_answer(targets: Sequence[str]) -> int:
+    """The most words that an answer may have: twice as many as the longest real one."""
+    return int(LONGEST * max((len(split_tokens(target)) for target in targets), default=0))
+
+
+def pair_reason(text: str, target: str, context: str | None, longest: float) -> str | None:
+    """``COPY`` of an answer that is its text or its whole context; ``TOO_LONG`` of more than ``longest`` words."""
+    words = split_tokens(target)
+    if words in (split_tokens(text), split_tokens(context or "")):
+        return COPY
+    return TOO_LONG if len(words) > longest else None
 
 
 def _announcing_rows(texts: Sequence[str], reference: Sequence[str]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cuvee import defects
 from cuvee.corpus import Corpus, normalise_text, split_tokens
 from cuvee.errors import ConfigError
 from cuvee.generate import parsing
@@ -30,14 +31,16 @@ class AcceptanceRules:
 
     ``nearest`` is for a paraphrase, which must be nearer to its source than to any other base row; None skips that
     test, and the pool's note says so. ``refuse`` says of texts why they may not become rows (they leak held-out data,
-    say). ``agrees`` says of texts with their labels which of them have it. ``keep_truncated`` takes answers
-    and drafts that ran into max_tokens, without their last, broken word. ``attempts`` are the answers a slot may be
-    given, usable drafts not counted.
+    say). ``agrees`` says of texts with their labels which of them have it. ``grounded`` is the least share of an
+    answer's content words that stand in its context, or in its text where it has none; None is any. ``keep_truncated``
+    takes answers and drafts that ran into max_tokens, without their last, broken word. ``attempts`` are the answers a
+    slot may be given, usable drafts not counted.
     """
 
     nearest: Nearest | None = None
     refuse: Refuse | None = None
     agrees: Agrees | None = None
+    grounded: float | None = None
     keep_truncated: bool = False
     attempts: int = 6
 
@@ -59,6 +62,7 @@ class AcceptanceFilter:
         self._training = {normalise_text(text) for text in train.texts}
         self._taken: set[str] = set()
         shortest = min((len(split_tokens(text)) for text in train.texts), default=2)
+        self._longest = defects.longest_answer(train.targets) if writer.writing.pair else 0
         self._least_words = min(2, shortest) if least_words is None else least_words
         self._refused: dict[str, str | None] = {}
         self._agreed: dict[tuple[str, str], bool] = {}
@@ -97,10 +101,19 @@ class AcceptanceFilter:
         label = slot.label if writing.kind == "label" else writing.text
         pair = writing if question.step == "row" and writing.pair else None
         parsed = parsing.parse_answer(answer, demands, label=label, pair=pair)
+        if parsed.target is not None and parsed.reason is None:
+            return replace(parsed, reason=self._judge_pair(parsed.text, parsed.target, slot))
         if question.step != "draft" or parsed.reason is not None:
             return parsed
         is_copy = normalise_text(parsed.text) in self._training
         return replace(parsed, reason=parsing.COPY_OF_TRAINING if is_copy else parsing.DRAFT)
+
+    def _judge_pair(self, text: str, target: str, slot: Slot) -> str | None:
+        source, least = self.writer.strata[slot.label].source, self.rules.grounded
+        reason = defects.pair_reason(text, target, source, self._longest)
+        if reason is None and least is not None and defects.grounded_share(target, source or text) < least:
+            return defects.UNGROUNDED
+        return reason
 
     def begin(self, usable: Iterable[tuple[str, str]]) -> None:
         """Forget the rows taken; ``usable`` are the texts that may be taken now, with their labels.

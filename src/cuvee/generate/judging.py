@@ -1,10 +1,12 @@
-"""A judge: an LLM that gives each written answer a number from 1 to 10, or chooses one of two; all is journalled."""
+"""A judge: an LLM that gives each written answer a number from 1 to 10, or chooses one of two; and a reader, which
+answers again. All is journalled.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from cuvee.generate.calls import Answer, Request, Sampling
@@ -18,13 +20,14 @@ LEAST, MOST = 1.0, 10.0
 ATTEMPTS = 2  # replies that a row may have before it stays without a verdict
 _ASKED = "Judge one answer. Reply with one number from 1 (useless) to 10 (as good as can be), and with nothing else."
 _COMPARED = "Compare two answers. Reply with A or B for the better one, or with tie, and with nothing else."
+_ANSWERED = "Answer from what is given, in as few words as the question needs. Reply with the answer alone."
 _CHOICE = re.compile(r"\b(A|B|[Tt]ie|TIE)\b")
 _NUMBER = re.compile(r"(?<![\w.-])(\d+(?:\.\d+)?)(?:\s*(?:/|out of|of)\s*10(?!\w|\.\d))?(?!\w|\.\d)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedText:
-    """What a judge is shown: the prompt, one real answer, and the answer that a model wrote."""
+    """What a judge is shown: the prompt, one real answer if there is one, and the answer that a model wrote."""
 
     prompt: str
     reference: str
@@ -114,7 +117,22 @@ def read_choice(text: str) -> str | None:
 
 
 def _show(rubric: str, text: JudgedText, answers: str) -> str:
-    return f"{rubric.strip()}\n\nPrompt:\n{text.prompt}\n\nReference:\n{text.reference}\n\n{answers}"
+    reference = f"Reference:\n{text.reference}\n\n" if text.reference else ""
+    return f"{rubric.strip()}\n\nPrompt:\n{text.prompt}\n\n{reference}{answers}"
+
+
+def answer_prompts(
+    llm: OpenedLLM, ledger: Ledger, prompts: Sequence[str], *, shown: Sequence[tuple[str, str]], sampling: Sampling
+) -> list[str | None]:
+    """A reader's own answer to each prompt, after prompts with their answers; None where it gave none.
+
+    Raises:
+        EndpointError, BudgetReached: as ``judge_texts``.
+    """
+    examples = "".join(f"{prompt}\nAnswer: {answer}\n\n" for prompt, answer in shown)
+    asked = [(_ANSWERED, f"{examples}{prompt}", "Answer:") for prompt in prompts]
+    sampling = replace(sampling, stop=("\n\n",)) if llm.endpoint.api == "completions" else sampling
+    return _ask_each(llm, ledger, asked, lambda text: strip_thoughts(text).strip() or None, sampling)
 
 
 def _ask_each(

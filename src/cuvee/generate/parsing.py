@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
+from cuvee import defects
 from cuvee.corpus import Corpus, Task, normalise_text, split_tokens
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import hash_texts
@@ -185,6 +186,8 @@ REMEDIES = {
     MISSING: "ask for fewer rows a request (rows_per_request)",
     CHATTER: "use api: completions, or a larger model",
     MALFORMED: "use a larger model, or api: chat with one that answers in JSON",
+    defects.UNGROUNDED: "lower the temperature, use a larger model, or lower grounded",
+    defects.TOO_LONG: "say in the prompt how long an answer is, or use a larger model",
     WRONG_LABEL: "check the labels of the training rows, or check no labels",
 }
 _NO_ANSWER: Mapping[End, str] = {

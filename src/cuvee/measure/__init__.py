@@ -2,12 +2,14 @@
 
 from cuvee.measure.comparing import compare_corpora
 from cuvee.measure.measuring import (
+    FIELDS,
     METRICS,
     NOTES,
     STANDARD,
     choose_metrics,
     draw_rows,
     measure_corpus,
+    measure_fields,
     measure_parts,
     measure_subject,
     measure_texts,

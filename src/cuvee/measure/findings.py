@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.corpus import normalise_text
-from cuvee.defects import DegenerateReason, degenerate_reasons
+from cuvee.defects import DegenerateReason, degenerate_rows
 from cuvee.fingerprint import derive_rng
 from cuvee.measure import surface, templates
 from cuvee.measure.subject import GivenVectors, PointSubject, Subject
@@ -333,15 +333,48 @@ def tell_words(subject: Subject, *, count: int = _SHOWN) -> tuple[list[str], lis
     return named[0], named[1]
 
 
-def _check_lengths(evidence: Evidence) -> Hit | None:
-    """Rows that are longer or shorter than real ones."""
-    found = evidence.values["length_distance"]
-    own, real = (float(found.settings[name]) for name in ("mean_words", "real_mean_words"))
-    ratio = max(own, real) / max(min(own, real), 0.1)
-    if found.value < 0.5 or ratio < 1.25:
+def _check_lengths(name: str) -> Callable[[Evidence], Hit | None]:
+    """Rows that are longer or shorter than real ones, or their answers."""
+
+    def check(evidence: Evidence) -> Hit | None:
+        found = evidence.values[name]
+        own, real = (float(found.settings[each]) for each in ("mean_words", "real_mean_words"))
+        ratio = max(own, real) / max(min(own, real), 0.1)
+        if found.value < 0.5 or ratio < 1.25:
+            return None
+        words = {"value": f"{own:.1f}", "real": f"{real:.1f}"}
+        return Hit(own, real, 0.1 * min(found.value, 2.0), words, STATED)
+
+    return check
+
+
+# --- answers ------------------------------------------------------------------------------------------
+def _ungrounded(subject: Subject) -> Estimate:
+    return replace(found := surface.measure_groundedness(subject), value=1.0 - found.value)
+
+
+def _check_grounded(evidence: Evidence) -> Hit | None:
+    """Answers whose words do not stand in their context; without one, real rows must say what is usual."""
+    value, corpus = evidence.values["groundedness"].value, evidence.subject.corpus
+    found = evidence.compare(_ungrounded, 1.0 - value)
+    if found is None or (found.real is None and None in corpus.contexts):
         return None
-    words = {"value": f"{own:.1f}", "real": f"{real:.1f}"}
-    return Hit(own, real, 0.1 * min(found.value, 2.0), words, STATED)
+    if not found.exceeds(0.3 if found.real is None else 0.1):
+        return None
+    real = 0.7 if found.real is None else 1.0 - found.real
+    yard = "70% or more count as normal" if found.real is None else f"of real rows {_percent(real)}"
+    words = {"count": round(value * evidence.subject.n), "yardstick": yard}
+    return Hit(value, real, 0.3 + real - value, words, evidence.source)
+
+
+def _check_reader(evidence: Evidence) -> Hit | None:
+    """Answers that a reader does not give."""
+    found = evidence.values["reader_agreement"]
+    real = found.settings.get("real")
+    if real is None or float(real) - found.value < max(0.05, 3.0 * float(found.settings["error"])):
+        return None
+    words = {"value": f"{found.value:.2f}", "real": f"{real:.2f}"}
+    return Hit(found.value, float(real), 0.3 + float(real) - found.value, words, "the reader on real rows")
 
 
 # --- labels -------------------------------------------------------------------------------------------
@@ -410,16 +443,24 @@ _REAL_SAMPLE = 2_000
 
 def _real_reasons(subject: Subject) -> Mapping[str, float]:
     """Of the real rows, the fraction with each reason, held against other real rows."""
-    real = [] if subject.against is None else subject.against.texts[: 2 * _REAL_SAMPLE]
-    texts = real[::2]
-    found = degenerate_reasons(texts, reference=real[1::2] or None)
-    return {reason: found.count(reason) / len(texts) for reason in set(found) if reason is not None}
+    if subject.against is None:
+        return {}
+    rows = np.arange(min(len(subject.against), 2 * _REAL_SAMPLE))
+    real, others = subject.against.take(rows[::2]), subject.against.take(rows[1::2])
+    found = Counter(map(_name_reason, degenerate_rows(real, reference=others.texts or None)))
+    return {reason: count / len(real) for reason, count in found.items()}
+
+
+def _name_reason(reason: str | None) -> str:
+    """Of a text or a completion."""
+    return (reason or "").removeprefix("completion: ")
 
 
 def _check_broken(reason: DegenerateReason) -> Callable[[Evidence], Hit | None]:
     def check(evidence: Evidence) -> Hit | None:
         found = evidence.values["degenerate_rate"]
-        rate, real = float(found.settings.get(reason, 0.0)) / found.n, evidence.subject.once(_real_reasons)
+        count = sum(float(n) for name, n in found.settings.items() if _name_reason(name) == reason)
+        rate, real = count / found.n, evidence.subject.once(_real_reasons)
         usual = real.get(reason, 0.0)
         if rate < max(0.01 if reason in _STYLE else 0.002, usual + 3.0 * np.sqrt(usual / 1_000)) or rate * found.n < 2:
             return None
@@ -545,8 +586,39 @@ RULES: tuple[Rule, ...] = (
         "and --method lowest_shift.",
     ),
     Rule(
-        id="lengths", about="as long as real rows", needs=("length_distance",), check=_check_lengths,
+        id="lengths", about="as long as real rows", needs=("length_distance",),
+        check=_check_lengths("length_distance"),
         sentence="The rows have {value} words on average, real rows {real}.", remedy="State the length in the prompt.",
+    ),
+    Rule(
+        id="ungrounded", about="answers stand in what they are about", needs=("groundedness",), check=_check_grounded,
+        sentence="{count:,} of {n:,} answers have half their content words in the context, or the text without one; "
+        "{yardstick}.",
+        remedy="Lower the temperature, or remove the others: `cuvee select FILE` with --grounded 0.5.",
+    ),
+    Rule(
+        id="unanswered", about="a reader gives the same answers", needs=("reader_agreement",), check=_check_reader,
+        sentence="A reader's own answers agree with those of the rows by {value} (token F1), with those of "
+        "real rows by {real}.",
+        remedy="Remove rows that it answers differently: `cuvee select FILE` with --real and --reader.",
+    ),
+    Rule(
+        id="answer-copies", about="answers say something of their own", needs=("answer_copy_rate",),
+        check=_check_rate("answer_copy_rate", surface.measure_answer_copies, 0.005, 0.9),
+        sentence="{count:,} of {n:,} answers are their own question or whole context; {yardstick}.",
+        remedy="Run `cuvee select FILE`, which removes them.",
+    ),
+    Rule(
+        id="answer-repeats", about="answers differ", needs=("answer_repeat_rate",),
+        check=_check_rate("answer_repeat_rate", surface.measure_answer_repeats, 0.05, 0.6),
+        sentence="{count:,} of {n:,} answers repeat that of an earlier row; {yardstick}.",
+        remedy="Vary the prompt, and write about more contexts.",
+    ),
+    Rule(
+        id="answer-lengths", about="answers as long as real ones", needs=("answer_length_distance",),
+        check=_check_lengths("answer_length_distance"),
+        sentence="The answers have {value} words on average, those of real rows {real}.",
+        remedy="State the length of an answer in the prompt.",
     ),
     *map(_broken_rule, _BROKEN),
 )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.corpus import Corpus
+from cuvee.corpus import Corpus, forms
 from cuvee.corpus.table import column_strings
 from cuvee.encoders import Encoder, KnownVectors, load_encoder
 from cuvee.errors import ConfigError
@@ -28,6 +28,8 @@ _REMEDY: dict[Need, str] = {
     "vectors": "an encoder",
     "against": "against=, the real training rows",
     "held_out": "held_out=, the validation and test texts; a comparison takes none",
+    "pairs": "a corpus of the task generation, with answers",
+    "reader": "a reader (--reader)",
     "labels": "a corpus and an against of the task classification, with at least two labels",
 }
 _OF_TEXTS = (
@@ -146,6 +148,23 @@ _GROUPS: tuple[Group, ...] = (
         "fraction of rows that are empty, broken, cut off, refused, repeated or in another language",
         "lower is cleaner",
     )]),
+    ("quality", ("texts", "pairs"), True, [
+        ("groundedness", surface.measure_groundedness,
+         "fraction of rows of whose answer half the content words or more stand in the context, or in the text",
+         "read it beside that of the real rows: short and free answers lower it too"),
+        ("answer_copy_rate", surface.measure_answer_copies, "fraction of answers that are their text or whole context",
+         "lower is cleaner"),
+        ("answer_repeat_rate", surface.measure_answer_repeats, "fraction of answers that repeat an earlier row's",
+         _RISES),
+    ]),
+    ("quality", ("texts", "pairs", "against"), True, [(
+        "answer_length_distance", surface.measure_answer_lengths,
+        "1-Wasserstein distance of the answers' numbers of words, in standard deviations of the real ones", _CLOSER,
+    )]),
+    ("quality", ("texts", "pairs", "reader"), True, [(
+        "reader_agreement", surface.measure_reader_agreement,
+        "mean token F1 of a reader's own answers with those of the rows", "read it beside that of the real rows",
+    )]),
     ("quality", ("texts", "vectors", "held_out"), True, [(
         "leakage", surface.measure_leakage,
         "fraction of rows that repeat a held-out text more closely than real training rows do", "lower is safer",
@@ -195,6 +214,8 @@ def pick_defined(
     corpora: Sequence[Corpus],
     against: Corpus | None,
     held_out: Sequence[str] | None = None,
+    *,
+    reads: bool = False,
 ) -> tuple[Metric, ...]:
     """The metrics that are meant, less those that lack what they need.
 
@@ -203,6 +224,7 @@ def pick_defined(
         corpora: what is measured.
         against: the real training rows.
         held_out: validation and test texts.
+        reads: whether there is a reader.
 
     Raises:
         ConfigError: no metric of that name.
@@ -210,11 +232,14 @@ def pick_defined(
     """
     chosen, has_texts = choose_metrics(metrics), all(any(corpus.texts) for corpus in corpora)
     labelled = against is not None and len(against.labels) > 1
+    pairs = all(corpus.task == "generation" and any(corpus.targets) for corpus in corpora)
     met: dict[Need, bool] = {
         "texts": has_texts,
         "vectors": True,
         "against": against is not None,
         "held_out": bool(held_out),
+        "pairs": pairs and (against is None or any(against.targets)),
+        "reader": reads,
         "labels": labelled and any(corpus.has_labels for corpus in corpora),
     }
     of_both = has_texts and (against is None or any(against.texts))
@@ -236,6 +261,7 @@ def _resolve(entry: str | Metric) -> Metric:
 
 
 By = Literal["label", "level", "dial", "origin", "group"]
+FIELDS = ("field", "role")  # parts that are in every row
 Listen = Callable[[str, int, int], None]
 
 
@@ -335,7 +361,10 @@ def measure_subject(
     """The numbers of a subject and, if wanted, its findings. See ``measure_corpus`` for the rest."""
     if subject.n == 0:
         raise ValueError("corpus has no rows; there is nothing to measure")
-    strict, wanted = are_named(metrics), pick_defined(metrics, [subject.corpus], subject.against, subject.held_out)
+    strict, wanted = (
+        are_named(metrics),
+        pick_defined(metrics, [subject.corpus], subject.against, subject.held_out, reads=subject.reader is not None),
+    )
     if subject.encoder is None and any("vectors" in m.needs for m in wanted):
         subject = replace(subject, encoder=load_encoder())
     values: dict[str, Estimate] = {}
@@ -440,6 +469,39 @@ def measure_parts(
         part = replace(subject.take(np.flatnonzero(names == name), like), listen=None)
         found[name] = measure_subject(part, metrics, name=name)
     return found
+
+
+def split_fields(corpus: Corpus, by: str) -> dict[str, Corpus]:
+    """The parts of every row as corpora of their own: its ``text``, its ``target`` and the ``pair`` of both, by field.
+
+    By role: what each role says in its turns, a turn a row; the turns of one conversation are one group.
+    """
+    made = dict[str, list[dict[str, object]]]()
+    for row, (prompt, target, group) in enumerate(zip(corpus.texts, corpus.targets, corpus.groups, strict=True)):
+        parts = [("text", prompt), ("target", target), ("pair", f"{prompt}\n\n{target}")]
+        if by == "role":
+            parts = [*forms.split_turns(prompt), ("assistant", target)]
+        for at, (name, said) in enumerate(parts):
+            made.setdefault(name, []).append({"id": f"{row}:{at}", "text": said, "target": "", "group": group})
+    return {name: Corpus.from_rows(rows, task=corpus.task) for name, rows in made.items()}
+
+
+def measure_fields(subject: Subject, by: str, metrics: Sequence[str | Metric] | None = None) -> dict[str, Measurement]:
+    """A measurement of each field or role of all rows, against that of the real rows.
+
+    Raises:
+        ValueError: the rows are of the task classification, whose targets are labels.
+    """
+    if subject.corpus.task == "classification" or subject.given is not None:
+        raise ValueError(f"by is {by!r}, and the rows are no pairs of texts; give rows of the task generation")
+    real = {} if subject.against is None else split_fields(subject.against, by)
+    return {
+        name: measure_subject(
+            replace(subject, corpus=own, against=real.get(name), held_out=None, reader=None, listen=None),
+            metrics, name=name,
+        )
+        for name, own in split_fields(subject.corpus, by).items()
+    }  # fmt: skip
 
 
 def measure_texts(

@@ -93,15 +93,25 @@ def _first_of_each(
     return out
 
 
+def tell_row(corpus: Corpus, row: int) -> tuple[str, str]:
+    """The label and the text of a row as people see it; of a pair no label, and context, text and answer as lines."""
+    text, target, context = corpus.texts[row], corpus.targets[row], corpus.contexts[row]
+    if corpus.task == "classification":
+        return target, text
+    about = [] if not context else [f"[{context if len(context) <= _CONTEXT else f'{context[:_CONTEXT]}...'}]"]
+    return "", "\n".join([*about, text, f"→ {target}"])
+
+
 def _sample(corpus: Corpus, scores: ExampleScores, rows: Iterable[int]) -> tuple[SampleRow, ...]:
+    told = {row: tell_row(corpus, row) for each in rows for row in (each, int(scores.nearest[each]))}
     return tuple(
         SampleRow(
             id=corpus.ids[row],
-            text=corpus.texts[row],
-            target=corpus.targets[row],
+            text=told[row][1],
+            target=told[row][0],
             uniqueness=float(scores.uniqueness[row]),
             added=float(scores.added[row]),
-            nearest_text=corpus.texts[int(scores.nearest[row])] if scores.nearest[row] >= 0 else "",
+            nearest_text=told[int(scores.nearest[row])][1] if scores.nearest[row] >= 0 else "",
             nearest_cosine=float(scores.nearest_cosine[row]),
         )
         for row in rows
@@ -109,6 +119,7 @@ def _sample(corpus: Corpus, scores: ExampleScores, rows: Iterable[int]) -> tuple
 
 
 _ALL_PAIRS = EXACT_ROWS // 5  # rows up to which curves and each row's scores are worth their all-pairs passes
+_CONTEXT = 300  # characters of a context that are shown
 _CHUNK = 4096  # rows centred at a time
 _SAMPLED = 2000  # rows of a pool whose samples and places on the map a study shows
 MARKS = ("most redundant", "most novel")
@@ -190,7 +201,7 @@ def sample_rows(subject: Subject, *, count: int = 6) -> list[tuple[str, str, str
     if subject.n:
         for mark, picked in zip(MARKS, pick_extremes(corpus, score_examples(subject), count=2), strict=True):
             marked |= {(row.target, row.text): mark for row in picked}
-    others = [row for row in dict.fromkeys(zip(corpus.targets, corpus.texts, strict=True)) if row not in marked]
+    others = [row for row in dict.fromkeys(tell_row(corpus, row) for row in range(subject.n)) if row not in marked]
     spread = others[:: max(1, len(others) // count)][:count]
     return [(*row, marked.get(row, "")) for row in (*marked, *spread)]
 

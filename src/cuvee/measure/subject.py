@@ -16,11 +16,11 @@ from cuvee.corpus import Corpus, split_tokens
 from cuvee.defects import LeakFinder, Leaks
 from cuvee.encoders import Encoder, empty_rows
 from cuvee.errors import InputError
-from cuvee.records import Estimate, Vectors
+from cuvee.records import Estimate, Floats, Vectors
 from cuvee.similarity import Neighbours, RowSums
 
 Family = Literal["semantic", "lexical", "shift", "quality"]
-Need = Literal["texts", "vectors", "against", "held_out", "labels"]
+Need = Literal["texts", "vectors", "against", "held_out", "labels", "pairs", "reader"]
 T = TypeVar("T")
 
 MORE = "higher is more diverse"
@@ -77,6 +77,7 @@ class Subject:
         held_out: validation and test texts, for leakage.
         prompts: the instructions that the LLM was given, for echoes of them.
         encoder: makes the vectors, or holds them (``GivenVectors``); None where no metric that was asked for needs any.
+        reader: how well the answers of rows agree with those of a reader, 0 to 1, shape (n,); nan where it has none.
         seed: of bins, subsamples, permutations and probes.
         permutations: of the tests of shift.
         listen: told of what is going on, units done and all units.
@@ -87,6 +88,7 @@ class Subject:
     held_out: Sequence[str] | None = None
     prompts: Sequence[str] | None = None
     encoder: Encoder | None = None
+    reader: Callable[[Corpus], Floats] | None = None
     seed: int = 0
     permutations: int = 200
     listen: Callable[[str, int, int], None] | None = None
@@ -160,6 +162,12 @@ class Subject:
     def against_fingerprint(self) -> str:
         """The same of the real training rows."""
         return _fingerprint(self.real, None if self.given is None else self.given.against)
+
+    @cached_property
+    def answers(self) -> Subject:
+        """The answers of pairs in place of their texts, on both sides, without vectors."""
+        real = None if self.against is None else self.against.with_columns(text=self.against.targets)
+        return replace(self, corpus=self.corpus.with_columns(text=self.corpus.targets), against=real, encoder=None)
 
     def take(self, rows: NDArray[np.int64], against_rows: NDArray[np.int64] | None = None) -> Subject:
         """The same with some rows of the corpus only, and some of the real rows."""

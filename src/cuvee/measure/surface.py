@@ -9,7 +9,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.defects import NEAR_TEXTS, SHINGLE, SetLeakFinder, degenerate_reasons, find_near_texts, first_rows
+from cuvee.defects import (
+    COPY,
+    GROUNDED,
+    NEAR_TEXTS,
+    SHINGLE,
+    SetLeakFinder,
+    degenerate_rows,
+    find_near_texts,
+    first_rows,
+    grounded_shares,
+    pair_reason,
+)
 from cuvee.errors import TrainingError
 from cuvee.fingerprint import derive_rng, derive_seed
 from cuvee.measure import intervals
@@ -19,6 +30,7 @@ from cuvee.measure.subject import Subject
 from cuvee.probe import cross_validated_proba, fit_probe
 from cuvee.records import Estimate, Floats
 
+_READ_REAL = 100
 LEAST_POWER = 0.2  # below, the probe knows too little of the labels to say
 
 
@@ -292,17 +304,61 @@ def _predict_own(subject: Subject, seed: int) -> list[str]:
 
 
 def measure_degenerate_rate(subject: Subject) -> Estimate:
-    """Fraction of rows that are empty, broken, refused, error messages, repetition and so on (``degenerate_reasons``).
+    """Fraction of rows that are empty, broken, refused, error messages, repetition and so on (``degenerate_rows``).
 
     Where real rows are given, rows that are cut off or in another language than those count too. The settings hold
     the number of rows of each reason that occurs.
     """
     reference = None if subject.against is None else subject.against.texts
-    reasons = degenerate_reasons(subject.corpus.texts, reference=reference, prompts=subject.prompts)
+    reasons = degenerate_rows(subject.corpus, reference=reference, prompts=subject.prompts)
     counts = Counter(reason for reason in reasons if reason is not None)
     settings: dict[str, str | float] = {"reference_rows": 0 if reference is None else len(reference)}
     settings |= {reason: float(count) for reason, count in sorted(counts.items())}
     return intervals.estimate_hits(subject, np.array([reason is not None for reason in reasons]), settings)
+
+
+# --- pairs: answers beside what they answer ---
+def measure_groundedness(subject: Subject) -> Estimate:
+    """Fraction of rows of whose answer half the content words or more stand in the context, or in the text without one.
+
+    ``cuvee.defects.content_words`` says which words these are. The setting ``mean_share`` is the mean share of them.
+    """
+    shares = grounded_shares(subject.corpus)
+    settings: dict[str, str | float] = {"least": GROUNDED, "mean_share": float(shares.mean())}
+    return intervals.estimate_hits(subject, shares >= GROUNDED, settings)
+
+
+def measure_answer_copies(subject: Subject) -> Estimate:
+    """Fraction of rows whose answer is their text or their whole context, word for word."""
+    rows = zip(subject.corpus.texts, subject.corpus.targets, subject.corpus.contexts, strict=True)
+    copies = np.array([pair_reason(*row, np.inf) == COPY for row in rows])
+    return intervals.estimate_hits(subject, copies, {"of": "text or context"})
+
+
+def measure_answer_repeats(subject: Subject) -> Estimate | None:
+    """Fraction of answers that repeat an earlier row's."""
+    return measure_exact_duplicates(subject.answers)
+
+
+def measure_answer_lengths(subject: Subject) -> Estimate | None:
+    """``measure_length_distance`` of the answers."""
+    return measure_length_distance(subject.answers)
+
+
+def measure_reader_agreement(subject: Subject) -> Estimate | None:
+    """Mean agreement of a reader's answers with those of the rows, 0 to 1; where it has none, 0.
+
+    The setting ``real`` is that of at most 100 real rows.
+    """
+    if subject.reader is None:
+        return None
+    own, settings = np.nan_to_num(subject.reader(subject.corpus)), dict[str, str | float](of="token F1")
+    if subject.against is not None and not subject.is_real:
+        real = np.nan_to_num(subject.reader(subject.against.take(range(min(_READ_REAL, len(subject.against))))))
+        settings |= {"real": float(real.mean()), "real_rows": len(real)}
+        settings["error"] = float(np.hypot(own.std() / len(own) ** 0.5, real.std() / len(real) ** 0.5))
+    value = float(own.mean())
+    return intervals.estimate_by_jackknife(subject, value, lambda: intervals.means_without(own, subject.bins), settings)
 
 
 # --- label noise ---

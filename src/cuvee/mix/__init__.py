@@ -22,6 +22,8 @@ from cuvee.mix.filters import (
     Keep,
     Leak,
     Needed,
+    Pairs,
+    Scored,
     apply_filters,
     row_wise,
 )

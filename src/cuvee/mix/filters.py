@@ -25,8 +25,9 @@ from cuvee.similarity import find_near_duplicates, nearest_neighbours
 
 Reasons = Callable[[Corpus], Sequence[str | None]]
 Needed = Callable[[Corpus], NDArray[np.bool_]]  # which rows of a corpus anything takes, shape (n,)
+_YARDSTICK = 100  # real rows that are scored beside a pool
 _UNKNOWN = "has a label the real rows lack"
-FILTERS = ("agreement", "dedupe", "degenerate", "fewer-per-cluster", "leak")
+FILTERS = ("agreement", "dedupe", "degenerate", "fewer-per-cluster", "judge", "leak", "pairs", "reader")
 
 
 # --- what came of a sequence of filters ---------------------------------------------------------
@@ -104,8 +105,6 @@ class Filtered(Shown):
 class Degenerate:
     """Removes text that is no usable example (see ``cuvee.defects.degenerate_reasons``).
 
-    Completions (of the task generation) are judged too, by what needs no reference.
-
     Args:
         reference: real texts of the same kind; with them cut-off text and other languages are found too.
         prompts: the instructions that the LLM was given, for echoes of them.
@@ -117,15 +116,59 @@ class Degenerate:
 
     def judge(self, rows: Candidates) -> Judgement:
         """The first reason that applies, in the words of ``DegenerateReason``; ``completion: REASON`` of a target."""
-        found = defects.degenerate_reasons(
-            rows.corpus.texts, reference=self.reference or None, prompts=self.prompts or None
-        )
-        if rows.corpus.task == "generation":
-            of_targets = defects.degenerate_reasons(rows.corpus.targets, min_letters=1)
-            found = [
-                text or (target and f"completion: {target}") for text, target in zip(found, of_targets, strict=True)
-            ]
+        found = defects.degenerate_rows(rows.corpus, reference=self.reference or None, prompts=self.prompts or None)
         return Judgement(reasons=tuple(found))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pairs:
+    """Removes rows whose answer repeats what it answers, is too long, or does not stand in its context.
+
+    Args:
+        grounded: least share of an answer's content words that stand in the row's context, or in its text where it
+            has none (see ``cuvee.defects.grounded_share``), 0 to 1; None: any.
+        longest: the most words of an answer; None: any.
+    """
+
+    grounded: float | None = None
+    longest: int | None = None
+    name: str = "pairs"
+
+    def judge(self, rows: Candidates) -> Judgement:
+        """``answer repeats what it answers``, ``answer too long`` or ``answer not grounded``."""
+        corpus, longest = rows.corpus, math.inf if self.longest is None else self.longest
+        parts = zip(corpus.texts, corpus.targets, corpus.contexts, strict=True)
+        reasons = [defects.pair_reason(*part, longest) for part in parts]
+        if self.grounded is not None:
+            _fill(reasons, np.flatnonzero(defects.grounded_shares(corpus) < self.grounded), defects.UNGROUNDED)
+        return Judgement(reasons=tuple(reasons), note="" if self.longest is None else f"at most {self.longest} words")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scored:
+    """Keeps the rows that something outside scores high enough: a reader that answers again, a judge.
+
+    Args:
+        score: a number for each row of a corpus, shape (n,); nan where there is none, and such rows go.
+        least: the lowest number that stays.
+        what: what the number is, for messages.
+        real: real rows, of which a sample is scored too: its mean says how far to trust the score.
+        name: of the filter.
+    """
+
+    score: Callable[[Corpus], NDArray[np.float64]]
+    least: float
+    what: str
+    real: Corpus
+    name: str
+
+    def judge(self, rows: Candidates) -> Judgement:
+        """``WHAT below LEAST``, or ``no WHAT``."""
+        found, real = self.score(rows.corpus), self.score(self.real.take(np.arange(min(len(self.real), _YARDSTICK))))
+        low = f"{self.what} below {self.least:g}"
+        reasons = tuple(None if x >= self.least else f"no {self.what}" if np.isnan(x) else low for x in found)
+        note = f"mean {self.what} {np.nanmean(found):.2f}; of {len(real)} real rows {np.nanmean(real):.2f}"
+        return Judgement(reasons=reasons, note=f"{note}, of which {(real >= self.least).mean():.0%} would stay")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -36,7 +36,8 @@ class PoolFacts:
     """What is told of the pool of a level.
 
     Attributes:
-        samples: some of its rows: label, text, and ``most redundant``, ``most novel`` or nothing.
+        samples: some of its rows: label, text (of pairs with context and answer), and ``most redundant``, ``most
+            novel`` or nothing.
         rejected: reason -> rejected answers, or rows that a filter took.
         kept: rows of the pool.
         read: rows of the file that it is of; None where its rows were written for it.

@@ -172,6 +172,7 @@ def make_spec(study: Study, blocks: Sequence[int]) -> GenerationSpec:
             nearest=lambda queries, candidates: nearest_rows(study, queries, candidates),
             refuse=guard_leaks(study),
             agrees=check_labels(study),
+            grounded=study.config.writing.grounded,
             keep_truncated=generator.truncated == "keep",
             attempts=ATTEMPTS,
         ),

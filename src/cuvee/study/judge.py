@@ -9,33 +9,44 @@ from pathlib import Path
 
 import numpy as np
 
+from cuvee.config.generators import JudgeConfig, LanguageModel, ReaderConfig
 from cuvee.config.opening import find_sampling, open_model
-from cuvee.config.schema import EvaluateConfig
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
-from cuvee.evaluate.generation import distinct_prompts
+from cuvee.evaluate.generation import distinct_prompts, token_f1
 from cuvee.generate.calls import Sampling
 from cuvee.generate.client import OpenedLLM
-from cuvee.generate.judging import LEAST, MOST, RUBRIC, JudgedText, Preference, compare_texts, judge_texts
+from cuvee.generate.judging import (
+    LEAST,
+    MOST,
+    RUBRIC,
+    JudgedText,
+    Preference,
+    answer_prompts,
+    compare_texts,
+    judge_texts,
+)
 from cuvee.generate.ledger import Ledger
 from cuvee.inputs import read_text
-from cuvee.records import Cell, Estimate, Trial, TrialFailure
+from cuvee.mix import Scored
+from cuvee.records import Cell, Estimate, Floats, Trial, TrialFailure
 from cuvee.study.prepare import Study
 
 JUDGE = "judge.sqlite"  # of the run folder: every reply, with a budget of its own
+_SHOWN = 2  # real rows that a reader sees before each question
 _MOST_UNREAD = 0.5  # of a trial's rows; beyond that it has failed
 
 
-def read_rubric(config: EvaluateConfig) -> str:
-    """What the judge is told of good answers; empty without a judge.
+def read_rubric(path: str | None, where: str = "evaluate.") -> str:
+    """What a judge is told of good answers.
 
     Raises:
         InputError: the file cannot be read. ConfigError: it is empty.
     """
-    rubric = RUBRIC if config.rubric is None else read_text(Path(config.rubric))
+    rubric = RUBRIC if path is None else read_text(Path(path))
     if not rubric.strip():
-        raise ConfigError(f"evaluate.rubric {config.rubric}: is empty; say what a good answer is, or leave it out")
-    return "" if config.judge is None else rubric
+        raise ConfigError(f"{where}rubric {path}: is empty; say what a good answer is, or leave it out")
+    return rubric
 
 
 @dataclass(kw_only=True)
@@ -82,6 +93,48 @@ class Judge:
         return [JudgedText(prompt=prompt, reference=known, written=text) for (prompt, known), text in pairs]
 
 
+def _sample_least(part: LanguageModel) -> Sampling:
+    """How replies are drawn: the likeliest words, unless a temperature is said."""
+    sampling = find_sampling(part)
+    return sampling if "temperature" in part.model_fields_set else replace(sampling, temperature=0.0)
+
+
+def make_scored(settings: ReaderConfig | JudgeConfig, ledger: Path, *, real: Corpus, where: str = "filters.") -> Scored:
+    """The filter that has an LLM score rows: a judge from 1 to 10 by a rubric, a reader by how well it agrees.
+
+    A reader answers each prompt again, after two real rows; its agreement is the token F1 of its answer with the
+    row's own. With the LLM that wrote the rows that is the round trip.
+
+    Args:
+        settings: the LLM, and the least score.
+        ledger: of its replies.
+        real: real rows, of which a reader is shown the two shortest.
+        where: before the names of the LLM's settings, for messages.
+
+    Raises:
+        InputError: the rubric cannot be read. ConfigError: it is empty.
+    """
+    part, sampling, is_judge = settings.by, _sample_least(settings.by), isinstance(settings, JudgeConfig)
+    rubric = read_rubric(settings.rubric, where) if isinstance(settings, JudgeConfig) else ""
+    shown = sorted(zip(real.prompts, real.targets, strict=True), key=lambda pair: (len(pair[0]), pair))[:_SHOWN]
+
+    def score(corpus: Corpus) -> Floats:
+        prompts, targets = corpus.prompts, corpus.targets
+        with Ledger(ledger) as replies, open_model(part, "generation", where=where) as llm:
+            if is_judge:
+                pairs = zip(prompts, targets, strict=True)
+                texts = [JudgedText(prompt=prompt, reference="", written=target) for prompt, target in pairs]
+                found = judge_texts(llm, replies, texts, rubric=rubric, sampling=sampling)
+            else:
+                answers = answer_prompts(llm, replies, prompts, shown=shown, sampling=sampling)
+                both = zip(answers, targets, strict=True)
+                found = [None if answer is None else token_f1(answer, [target]) for answer, target in both]
+        return np.array([np.nan if each is None else each for each in found])
+
+    what = "verdict of the judge" if is_judge else "agreement with the reader"
+    return Scored(score=score, least=settings.least, what=what, real=real, name=settings.name)
+
+
 @contextmanager
 def open_judge(study: Study, held_out: Corpus, rubric: str) -> Iterator[Judge | None]:
     """The study's judge of answers to held-out rows; None where it has none. It says at the end what it did."""
@@ -89,13 +142,10 @@ def open_judge(study: Study, held_out: Corpus, rubric: str) -> Iterator[Judge | 
     if part is None:
         yield None
         return
-    sampling = find_sampling(part)
-    if "temperature" not in part.model_fields_set:
-        sampling = replace(sampling, temperature=0.0)
     prompts, rows = distinct_prompts(held_out)
     shown = [(prompt, held_out.targets[at[0]]) for prompt, at in zip(prompts, rows, strict=True)]
     with Ledger(study.folder.path / JUDGE) as ledger, open_model(part, "generation", where="evaluate.judge.") as llm:
-        judge = Judge(llm=llm, ledger=ledger, rubric=rubric, sampling=sampling, shown=shown)
+        judge = Judge(llm=llm, ledger=ledger, rubric=rubric, sampling=_sample_least(part), shown=shown)
         yield judge
         if judge.rows:
             used = ledger.totals()

@@ -298,7 +298,7 @@ class _Planner:
         asked = round(sum(s.trials * len(split.test if s.stage == "confirm" else split.validation) for s in stages))
         asked += 2 * len(split.test) * any(stage.stage == "confirm" for stage in stages)  # pairs, in both orders
         rows = zip(split.validation.prompts, split.validation.targets, strict=True)
-        letters = len(read_rubric(evaluate)) + _mean(len(prompt) + 2 * len(target) for prompt, target in rows)
+        letters = len(read_rubric(evaluate.rubric)) + _mean(len(prompt) + 2 * len(target) for prompt, target in rows)
         usage = Usage(
             requests=asked, prompt_tokens=round(asked * letters / LETTERS_A_TOKEN), completion_tokens=4 * asked
         )

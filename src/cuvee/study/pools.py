@@ -14,6 +14,7 @@ from cuvee import mix
 from cuvee.config import generators
 from cuvee.config.sections import ExecuteConfig
 from cuvee.corpus import Corpus, count_strata, label_strata, load_corpus, row_names, written_from
+from cuvee.defects import longest_answer
 from cuvee.encoders import WorkerPool, load_encoder
 from cuvee.errors import InputError
 from cuvee.execute import Progress, open_executor
@@ -25,6 +26,7 @@ from cuvee.store import StoredPool
 from cuvee.study.amounts import LevelRows, count_rows, find_needed, note_amounts
 from cuvee.study.draws import bound_draws, usual_draws
 from cuvee.study.generation import DialPart, generate_levels, note_failed, study_dials, wanted_levels
+from cuvee.study.judge import make_scored
 from cuvee.study.prepare import FRESH, Pools, Study
 
 _FOREIGN = "has a label the real data lacks"
@@ -122,6 +124,10 @@ def _make_filter(
         return mix.Agreement(train=study.train, threshold=settings.threshold, top=settings.top, seed=study.config.seed)
     if isinstance(settings, generators.FewerPerClusterConfig):
         return mix.FewerPerCluster(limit=settings.limit, threshold=settings.threshold)
+    if isinstance(settings, generators.PairsConfig):
+        return mix.Pairs(grounded=settings.grounded, longest=longest_answer(study.train.targets))
+    if isinstance(settings, generators.ReaderConfig | generators.JudgeConfig):
+        return make_scored(settings, study.folder.path / f"{settings.name}.filter.sqlite", real=study.train)
     return mix.Keep.load(settings.name)
 
 

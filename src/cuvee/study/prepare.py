@@ -420,7 +420,7 @@ def _find_writing(study: Study) -> StudyWriting:
         if len(chosen) < len(strata):
             strata = chosen
             sources = tuple(stratum.source or "" for stratum in strata.values())
-    settings = [kind, prompts.hash, writing.label_check]
+    settings = [kind, prompts.hash, writing.label_check, writing.grounded]
     key = hash_value([*settings, [stratum.source for stratum in strata.values()]])
     describe, seed = study.config.describe, study.config.seed
     spec = GenerationSpec(

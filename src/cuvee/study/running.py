@@ -469,13 +469,13 @@ def open_trials(
         variant: how cells are trained in another way than the study's own.
     """
     held_out = study.split.validation if test is None else test
-    settings, folder = study.config.execute, study.folder.path.resolve() / "trials"
+    settings, evaluate, folder = study.config.execute, study.config.evaluate, study.folder.path.resolve() / "trials"
     if any(recipe.program for recipe in recipes):
         command = study.config.train.command
         folder = folder if command is None or command.folder is None else Path(command.folder)
         folder.mkdir(parents=True, exist_ok=True)
     with study.stages.stage(stage, "trials") as progress:
-        passages, numbers = read_passages(study.config.evaluate), study.samplings(study.draws, fresh=test is not None)
+        passages, numbers = read_passages(evaluate), study.samplings(study.draws, fresh=test is not None)
         mixing = make_mixing(study, pools, numbers)
         texts = [*study.train.texts, *held_out.texts, *passages]
         texts += [text for rows in mixing.real.values() for text in rows.texts]
@@ -489,12 +489,12 @@ def open_trials(
             part="validation" if test is None else "test",
             encoder=KnownVectors(study.encoder, texts, source=study.config.encoder),
             recipes=by_name,
-            evaluate=study.config.evaluate,
+            evaluate=evaluate,
             passages=passages,
             validation=study.split.validation,
             folder=folder,
             variant=variant,
-            rubric=read_rubric(study.config.evaluate),
+            rubric=read_rubric(evaluate.rubric) if evaluate.judge else "",
         )
         with (
             open_judge(study, held_out, work.rubric) as judge,

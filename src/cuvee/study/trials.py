@@ -242,7 +242,7 @@ def validate_study(study: Study) -> dict[Level, LevelRows]:
             "for training; leave it out, or lower split.rows_per_label"
         )
     read_passages(study.config.evaluate)
-    read_rubric(study.config.evaluate)
+    read_rubric(study.config.evaluate.rubric)
     made, files = [], dict[Level, LevelRows]()
     if study.ready_made:
         files = check_files(study)
@@ -530,7 +530,7 @@ def conclude_confirmation(study: Study, found: ConfirmationTrials | None) -> Con
     confirmed = confirm_cell(
         trials, found.cell, fresh_draws=found.fresh_draws, looks=found.looks, planned=found.planned
     )
-    with open_judge(study, found.test, read_rubric(study.config.evaluate)) as judge:
+    with open_judge(study, found.test, read_rubric(study.config.evaluate.rubric)) as judge:
         preferred = None if judge is None else judge.compare(found.outcomes, found.cell)
     if preferred is None:
         return confirmed
