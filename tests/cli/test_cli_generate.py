@@ -201,7 +201,7 @@ def test_addresses_that_are_none_or_come_twice_are_told_at_once(base, headlines,
 
 
 def test_a_context_is_refused_where_nothing_is_asked_about(base, capsys, local):
-    assert "--context has no effect here" in refused(capsys, *base, "--context", "label")
+    assert "--context has no effect here" in refused(capsys, *base, "--context", "label", "--task", "classification")
     assert not local.bodies
 
 
