@@ -119,18 +119,6 @@ def lexical_cuvee(texts: Sequence[str], metric: str) -> Task:
     return lambda: measure_corpus(corpus, metrics=[metric]).values[metric].value
 
 
-def rouge_l_rouge_score(texts: Sequence[str]) -> Task:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    scorer = RougeScorer(["rougeL"])
-
-    def run() -> float:
-        pairs = ((a, b) for i, a in enumerate(texts) for b in texts[:i])
-        return float(np.mean([scorer.score(a, b)["rougeL"].fmeasure for a, b in pairs]))
-
-    return run
-
-
 VECTORS: dict[str, Callable[[np.ndarray], Task]] = {
     "DCScore, formula in numpy": dcscore_formula,
     "DCScore, emb-diversity": dcscore_emb_diversity,
@@ -143,8 +131,6 @@ VECTORS: dict[str, Callable[[np.ndarray], Task]] = {
 TEXTS: dict[str, Callable[[Sequence[str]], Task]] = {
     "self-BLEU, nltk": self_bleu_nltk,
     "self-BLEU, cuvee (with interval)": lambda t: lexical_cuvee(t, "self_bleu"),
-    "ROUGE-L homogenisation, rouge-score": rouge_l_rouge_score,
-    "ROUGE-L homogenisation, cuvee (with interval)": lambda t: lexical_cuvee(t, "rouge_l_homogenisation"),
 }
 SLOW = {"Vendi, vendi-score": 8000, "DCScore, emb-diversity": 20_000, "DCScore, sentropy": 20_000}
 """Largest n that a peer is asked for: above, it needs more memory than 24 GB or many minutes."""

@@ -25,7 +25,7 @@ import numpy as np
 from cuvee.corpus import Corpus
 from cuvee.encoders import KnownVectors, load_encoder
 from cuvee.fingerprint import derive_rng
-from cuvee.measure.ranking import rank_pools
+from cuvee.measure.comparing import rank_pools
 from cuvee.probe import DEFAULT_L2, fit_probe
 
 DATA = Path(os.environ.get("CUVEE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

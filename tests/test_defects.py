@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cuvee.corpus import split_tokens
-from cuvee.defects import Leak, LeakFinder, SetLeakFinder, degenerate_reasons, first_rows
+from cuvee.corpus import first_same, split_tokens
+from cuvee.defects import Leak, LeakFinder, SetLeakFinder, degenerate_reasons
 from cuvee.encoders import load_encoder
 from cuvee.similarity import unit_rows
 
@@ -34,8 +34,8 @@ def banking():
 
 def test_duplicates_are_the_repeats_after_the_first():
     texts = ["A cat.", "a  CAT", "a dog", "a cat!", "A dog:", "a-dog"]
-    assert (first_rows(texts) != range(6)).tolist() == [False, True, False, True, True, False]
-    assert first_rows([]).shape == (0,)
+    assert (first_same(texts) != range(6)).tolist() == [False, True, False, True, True, False]
+    assert first_same([]).shape == (0,)
 
 
 def test_unspaced_scripts_have_a_token_a_character():

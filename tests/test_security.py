@@ -100,7 +100,7 @@ def test_a_program_that_a_study_names_is_not_run(capsys):
 
 OPENING = (
     "run", "plan", "generate", "measure", "train", "recommend", "report",
-    "evaluate", "predict", "compare", "select", "split", "status", "repair", "ledger",
+    "evaluate", "predict", "compare", "select", "split", "status", "ledger",
 )  # fmt: skip
 
 

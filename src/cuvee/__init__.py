@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         TrialFailure,
     )
     from cuvee.registry import trust_modules
-    from cuvee.report.plots import plot_advice, plot_measurements
+    from cuvee.report.study_page import plot_advice, plot_measurements
     from cuvee.study import StudyResult, run_study, train_winner
     from cuvee.train import load_predictor, train_model
 
@@ -68,7 +68,7 @@ _ROOMS = {
     "records": "Advice CollapseResult Comparison Estimate ExampleScores Finding Measurement Sampling Scores Trial "
     "TrialFailure",
     "registry": "trust_modules",
-    "report.plots": "plot_advice plot_measurements",
+    "report.study_page": "plot_advice plot_measurements",
     "study": "StudyResult run_study train_winner",
     "train": "load_predictor train_model",
 }

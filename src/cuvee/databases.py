@@ -1,22 +1,18 @@
-"""SQLite files that outlive kills, full disks and damage: made whole, read on read-only media, checked, repaired."""
+"""SQLite files that outlive kills, full disks and damage: made whole, read on read-only media, checked."""
 
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
-from itertools import chain
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cuvee.errors import RunFolderError
 
 Row = tuple[str | bytes | int | float | None, ...]
-# Table and row -> the row as it is to be stored; None where it is not what was written.
-Fix = Callable[[str, Row], Row | None]
 # What damage to a ledger costs.
 ANSWERS_LOST = (
     "pools already written stay, and an answer that cannot be read is asked for again (one request each), the others "
@@ -24,8 +20,6 @@ ANSWERS_LOST = (
 )
 # What damage to the trials of a run folder costs.
 TRIALS_LOST = "a trial that cannot be read is trained again, the others are not, and the LLM is asked nothing"
-_HEADER, _PAGE = 100, 4096
-_BYTES_A_ROW = 50
 _ROOM = 2**22  # bytes free on a disk below which a database that cannot be read may lack room and no more
 
 
@@ -33,6 +27,8 @@ def make_database(path: Path, schema: Sequence[str]) -> None:
     """Make a database (WAL) if it is missing: under another name first, so that a kill leaves no half of one."""
     if path.exists():
         return
+    for end in ("-wal", "-shm"):  # what a file left that was moved away would be read into the new one
+        _beside(path, end).unlink(missing_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.unlink(missing_ok=True)
     try:
@@ -115,76 +111,9 @@ def tell_damage(path: Path | str, reason: object, lost: str) -> RunFolderError:
             "everything so far is kept"
         )
     return RunFolderError(
-        f"{path}: damaged ({' '.join(str(reason).split())}); {lost}; `cuvee repair {shlex.quote(str(path))}` keeps all "
-        "that can be read"
+        f"{path}: damaged ({' '.join(str(reason).split())}); {lost}; move it away, or put in its place what "
+        "`sqlite3 FILE .recover` can read of it, and run the same command again"
     )
-
-
-def repair_database(path: Path, schema: Sequence[str], fix: Fix, *, or_empty: bool = False) -> str | None:
-    """Write every row that can still be read into a new file, which takes the damaged one's place.
-
-    Args:
-        path: the damaged file, which stays beside the new one under another name.
-        schema: of the new file.
-        fix: looks at each row.
-        or_empty: where not one row can be read, an empty file takes its place.
-
-    Returns:
-        What was done; None where nothing is damaged.
-
-    Raises:
-        RunFolderError: not one row can be read; the file is left as it is.
-    """
-    with TemporaryDirectory(dir=path.parent) as folder:
-        new = Path(folder) / "new"
-        make_database(new, schema)
-        start, pages = new.read_bytes()[:_PAGE], path.stat().st_size // _PAGE
-        start = start[:28] + pages.to_bytes(4, "big") + bytes(8) + start[40:]  # with all pages in use that there are
-        with closing(sqlite3.connect(new)) as fresh, fresh:
-            fresh.execute("PRAGMA journal_mode=DELETE")  # all rows are in this one file once it is closed
-            tables = [name for (name,) in fresh.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            for size in (_HEADER, _PAGE):  # the first page too, where nothing can be read by its own
-                with _copy(path, Path(folder)).open("r+b") as stream:
-                    stream.write(start[:size])
-                found = {table: _read_rows(Path(stream.name), table) for table in tables}
-                if any(found.values()):
-                    break
-            fixed = {table: [fix(table, row) for row in rows] for table, rows in found.items()}
-            for table, rows in fixed.items():
-                for row in filter(None, rows):
-                    fresh.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
-        number, seen = (sum(row is not None for row in chain(*rows.values())) for rows in (fixed, found))
-        with suppress(RunFolderError):
-            check_database(path, "")
-            if fixed == found:
-                return None
-        if not number and not or_empty and path.stat().st_size:
-            raise RunFolderError(
-                f"{path}: not one row can be read; it is left as it is, and if it was a ledger, its answers are lost"
-            )
-        damaged = next(p for n in range(1, 10**6) if not (p := _beside(path, f".damaged{n}")).exists())
-        shutil.copyfile(path, damaged)
-        for end in ("-wal", "-shm"):  # they belong to the damaged file, and would be read into the new one
-            if (beside := _beside(path, end)).exists():
-                beside.replace(_beside(damaged, end))
-        new.replace(path)
-    left = f", {seen - number} left out that had been changed" if seen > number else ""
-    return f"{path}: {number} rows kept{left}; the damaged file is now {damaged.name}"
-
-
-def _read_rows(path: Path, table: str) -> list[Row]:
-    """Every row that can be read, one by one: damage to a page costs the rows in it and no others."""
-    found: list[Row] = []
-    with closing(sqlite3.connect(path)) as database, suppress(sqlite3.Error):
-        database.text_factory = lambda content: content.decode("utf-8", "replace")
-        database.execute(f"SELECT * FROM {table} WHERE rowid = 0")  # without such a table nothing can be read
-        last = path.stat().st_size // _BYTES_A_ROW
-        with suppress(sqlite3.Error, TypeError):
-            last = min(last, int(database.execute(f"SELECT max(rowid) FROM {table}").fetchone()[0]))
-        for number in range(1, last + 1):
-            with suppress(sqlite3.Error):
-                found += database.execute(f"SELECT * FROM {table} WHERE rowid = ?", (number,)).fetchall()
-    return found
 
 
 def _copy(path: Path, folder: Path) -> Path:

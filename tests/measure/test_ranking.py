@@ -9,7 +9,7 @@ from test_findings import DATA, corpus, read, spoil, wrong_label
 from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
 from cuvee.measure import compare_corpora
-from cuvee.measure.ranking import rank_pools
+from cuvee.measure.comparing import rank_pools
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"real pools of {DATA} are needed")
 

@@ -6,7 +6,7 @@ import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.measure import Subject, measure_corpus
-from cuvee.measure.templates import (
+from cuvee.measure.lexical import (
     list_skeletons,
     measure_endings,
     measure_openings,

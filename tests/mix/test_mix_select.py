@@ -13,11 +13,9 @@ from cuvee.errors import InputError
 from cuvee.measure import measure_corpus
 from cuvee.mix import METHODS, Selector
 from cuvee.mix.search import (
-    DCScore,
     LogDet,
     Shift,
     Vendi,
-    greedy_dcscore,
     greedy_log_det,
     k_center,
     lowest_shift,
@@ -28,7 +26,7 @@ from cuvee.similarity import median_distance, unit_rows
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 
-OBJECTIVES = [Vendi(), DCScore(), LogDet()]
+OBJECTIVES = [Vendi(), LogDet()]
 
 
 def select_levels(pool, vectors, *, rows, levels, metric="vendi", **given):
@@ -90,12 +88,12 @@ def test_wanted_label_counts_are_met_exactly():
 
 def test_levels_rise_by_about_equal_steps_with_matched_lengths():
     pool, unit = make_pool(1500)
-    for metric, name in (("vendi", "vendi"), ("dcscore", "dcscore"), ("log_det", "log_det")):
+    for metric, name in (("vendi", "vendi"), ("log_det", "log_det")):
         found = select_levels(pool, unit, rows=150, levels=5, metric=metric)
         values = [part.values[name] for part in found]
         steps = np.diff(values)
         assert (steps > 0).all() and steps.max() < 1.2 * steps.min()
-        for other in ("vendi", "dcscore"):
+        for other in ("vendi", "log_det"):
             assert (np.diff([part.values[other] for part in found]) > 0).all(), (metric, other)
         assert max(part.length_difference for part in found) < 0.1
         assert all(part.note == "" for part in found)
@@ -134,7 +132,7 @@ def test_texts_of_one_length_do_not_differ_in_length():
 # --- values and contributions ---------------------------------------------------------------------
 def test_values_are_those_that_measure_reports():
     pool, unit = make_pool(120, labels=1)
-    names = {"vendi_q1": Vendi(), "dcscore_tau0.1": DCScore(), "log_det": LogDet()}
+    names = {"vendi_q1": Vendi()}
 
     class Given:
         name = hash = "given"
@@ -147,17 +145,6 @@ def test_values_are_those_that_measure_reports():
     measured = measure_corpus(pool, encoder=Given(), metrics=list(names)).values
     for name, objective in names.items():
         assert objective.value(unit) == pytest.approx(measured[name].value, rel=1e-4), name
-
-
-def test_dcscore_contributions_are_exact():
-    objective, (_, unit) = DCScore(), make_pool(60)
-    chosen, others = unit[:25], unit[25:]
-    inside, outside = objective.contributions(chosen, others)
-    whole = objective.value(chosen)
-    for i in range(len(chosen)):
-        assert inside[i] == pytest.approx(whole - objective.value(np.delete(chosen, i, axis=0)), abs=2e-3)
-    for j in range(len(others)):
-        assert outside[j] == pytest.approx(objective.value(np.vstack([chosen, others[j : j + 1]])) - whole, abs=2e-3)
 
 
 def test_log_det_contributions_are_exact():
@@ -208,29 +195,16 @@ def test_greedy_log_det_is_plain_greedy():
         assert gains[found[place]] >= gains.max() - 1e-4
 
 
-def test_greedy_dcscore_without_sampling_takes_the_best_row_each_time():
-    strata, unit = one_stratum(100, 12)
-    objective = DCScore()
-    found = greedy_dcscore(unit, strata, rng=np.random.default_rng(0)).tolist()  # of 100 rows all are looked at
-    for place in range(1, 12):
-        left = [j for j in range(100) if j not in found[:place]]
-        values = [objective.value(unit[[*found[:place], j]]) for j in left]
-        assert objective.value(unit[found[: place + 1]]) >= max(values) - 1e-3
-
-
-@pytest.mark.parametrize("objective", [DCScore(), LogDet(), Vendi()])
+@pytest.mark.parametrize("objective", [LogDet(), Vendi()])
 def test_the_search_is_within_one_percent_of_exact_greedy_or_above(objective):
     pool, unit = make_pool(2500, labels=4)
     strata = make_strata(pool, {f"label {y}": 30 for y in range(4)}, bins=3)
-    if isinstance(objective, DCScore):
-        greedy = greedy_dcscore(unit, strata, rng=np.random.default_rng(0))
-    else:
-        greedy = greedy_log_det(unit, strata)
+    greedy = greedy_log_det(unit, strata)
     _, value = most_diverse(unit, strata, objective, np.random.default_rng(0))
     assert value >= 0.99 * objective.value(unit[greedy])
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=["vendi", "dcscore", "log_det"])
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=["vendi", "log_det"])
 def test_least_and_most_diverse_lie_far_outside_what_random_selections_reach(objective):
     pool, unit = make_pool(800)
     strata = make_strata(pool, {f"label {y}": 20 for y in range(3)}, bins=2)
@@ -256,12 +230,12 @@ def test_the_least_diverse_of_a_pool_with_copies_are_the_copies():
 
 def test_a_target_is_reached_and_one_out_of_reach_says_what_is_in_reach():
     pool, unit = make_pool(1000)
-    low, high = (part.values["dcscore"] for part in select_levels(pool, unit, rows=100, levels=2, metric="dcscore"))
+    low, high = (part.values["log_det"] for part in select_levels(pool, unit, rows=100, levels=2, metric="log_det"))
     for wanted in np.linspace(low, high, 4)[1:-1]:
-        found = select_target(pool, unit, rows=100, target=float(wanted), metric="dcscore")
-        assert found.values["dcscore"] == pytest.approx(wanted, rel=0.02)
+        found = select_target(pool, unit, rows=100, target=float(wanted), metric="log_det")
+        assert found.values["log_det"] == pytest.approx(wanted, rel=0.02)
     with pytest.raises(InputError, match=rf"out of reach: 100 rows of this pool have {low:.4g} to {high:.4g}"):
-        select_target(pool, unit, rows=100, target=high * 2, metric="dcscore")
+        select_target(pool, unit, rows=100, target=high * 2, metric="log_det")
 
 
 def test_k_center_is_within_twice_the_least_radius_on_a_line():
@@ -282,15 +256,6 @@ def _intervals(points: np.ndarray, radius: float) -> int:
         if point > end:
             count, end = count + 1, point + 2 * radius
     return count
-
-
-def test_cluster_limited_takes_a_second_of_a_cluster_only_when_it_must():
-    base = unit_rows(np.random.default_rng(0).standard_normal((20, 24)).astype(np.float32))
-    unit = np.repeat(base, 10, axis=0)
-    pool = Corpus.from_rows([{"text": f"a {i}", "target": "x"} for i in range(200)], origin="synthetic")
-    for rows, most in ((20, 1), (21, 2), (60, 3)):
-        found = select_rows(pool, unit, rows=rows, method="cluster_limited")
-        assert np.bincount(found.rows // 10).max() == most
 
 
 # --- shift ----------------------------------------------------------------------------------------
@@ -359,7 +324,7 @@ def test_selections_are_the_same_in_another_process():
         "from cuvee.mix import Selector\n"
         "pool, unit = make_pool(300)\n"
         "selector = Selector(pool, unit, 40)\n"
-        "print([p.rows.tolist() for p in selector.levels(3)], selector.best('dcscore').rows.tolist())"
+        "print([p.rows.tolist() for p in selector.levels(3)], selector.best('log_det').rows.tolist())"
     )
     folder = __file__.rpartition("/")[0]
     outs = {

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from test_report_page import HOSTILE, Reader, check_fetches_nothing
 
-from cuvee.records.measurement import Estimate, Finding, Measurement
-from cuvee.records.parts import (
+from cuvee.records.measurement import (
     DatasetMap,
+    Estimate,
+    Finding,
+    Measurement,
     MeasurementPage,
     MetricNote,
     Profile,

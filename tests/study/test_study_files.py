@@ -33,7 +33,7 @@ def config(settings, pool):
     return {
         **kept,
         "generator": {"kind": "files"},
-        "pools": [{"dial": "select", "path": str(pool), "select": {"metric": "dcscore", "levels": 3}}],
+        "pools": [{"dial": "select", "path": str(pool), "select": {"metric": "log_det", "levels": 3}}],
         "mix": {"shares": [0.5, 0.75], "shape_share": 0.75},
     }
 

@@ -66,7 +66,7 @@ def of_files(settings, tmp_path):
 @pytest.mark.parametrize(
     ("task", "rows", "pool"), [("generation", QUESTIONS, questions()), ("retrieval", QUERIES, queries())]
 )
-@pytest.mark.parametrize("select", [None, {"metric": "dcscore", "levels": 3}])
+@pytest.mark.parametrize("select", [None, {"metric": "log_det", "levels": 3}])
 def test_draws_are_whole_by_context_or_passage_and_are_measured(of_files, tmp_path, task, rows, pool, select):
     config = of_files(task, rows, pool, select=select)
     with open_study(config, out=tmp_path / "run") as flow:

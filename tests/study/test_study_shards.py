@@ -45,7 +45,7 @@ def test_shards_of_unequal_sizes_in_small_batches_give_the_same_bytes_as_one_fil
     shards.mkdir()
     for number, (start, end) in enumerate([(0, 7), (7, 8), (8, 300), (300, len(rows))]):
         pa_parquet.write_table(pa.Table.from_pylist(rows[start:end]), shards / f"part-{number}.parquet")
-    pool = {"dial": "select", "select": {"metric": "dcscore", "levels": 2}}
+    pool = {"dial": "select", "select": {"metric": "log_det", "levels": 2}}
     expected = run(settings, whole, tmp_path / "one", **pool)
     assert len(expected) == 7
     monkeypatch.setattr(models, "BATCH", 37)

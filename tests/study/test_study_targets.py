@@ -226,7 +226,7 @@ def test_scores_are_the_numbers_of_measure_at_equal_rows(settings, tmp_path):
     rows = [{"text": f"{a} {b}", "target": "x"} for a in WORDS[:5] for b in WORDS[5:9]]
     corpus = Corpus.from_rows(rows)
     with opened(settings, tmp_path / "run", {"name": "sampling"}) as study:
-        for name in ("vendi_q1", "dcscore_tau0.1", "distinct_1", "log_det"):
+        for name in ("vendi_q1", "dcscore_tau0.1", "distinct_1", "mean_words"):
             score = make_score(name, rows=15, encoder=study.encoder, against=study.train, seed=2)
             measured = measure_corpus(
                 corpus, metrics=[name], encoder=study.encoder, against=study.train, rows=15, seed=2

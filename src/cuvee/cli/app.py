@@ -39,7 +39,6 @@ COMMANDS = {
     "recommend": ("stages", "Say what to do, from the trials of a study.", "runs/NAME --json"),
     "report": ("stages", "Write report and recommended blend of a study.", "runs/NAME --charts charts"),
     "ledger": ("stages", "Count answers, tokens, cost and failed requests.", "runs/NAME --price-prompt 0.15"),
-    "repair": ("stages", "Keep what can be read of damaged files.", "runs/NAME"),
     "generate": ("generating", "Generate the pools of a study, or rows like a file's.", "study.yaml"),
     "prompts": ("generating", "List, print or copy the prompts.", ""),
     "measure": ("measuring", "Measure diversity, and the shift from real data.", "pool.jsonl --against real.jsonl"),

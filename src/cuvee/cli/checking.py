@@ -24,7 +24,7 @@ from cuvee.measure.findings import RULES, find_findings
 from cuvee.records import Finding, Measurement
 
 # metrics that hardly depend on the number of rows: a limit taken from real rows holds for other files
-_RATES = ("exact_duplicate_rate", "near_duplicate_rate_minhash", "opening_rate", "ending_rate", "degenerate_rate")
+_RATES = ("exact_duplicate_rate", "near_duplicate_rate", "opening_rate", "ending_rate", "degenerate_rate")
 
 
 @expand_options

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shlex
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -32,7 +31,7 @@ from cuvee.cli.options import (
     open_shown,
     refuse_options,
 )
-from cuvee.errors import ConfigError, InputError, RunFolderError, TrialsFailed
+from cuvee.errors import ConfigError, InputError, TrialsFailed
 
 if TYPE_CHECKING:
     from cuvee.config.schema import StudyConfig
@@ -392,28 +391,6 @@ def list_status(found: RunStatus) -> list[tuple[str, str]]:
     if found.stage_s is not None:
         rows.append((f"seconds of {found.stage} so far", f"{found.stage_s:.1f}"))
     return rows
-
-
-@may_trust
-def repair(run: Annotated[Path, Argument(help="a run folder, or the ledger of a generate without a study")]) -> None:
-    """Keep what can be read of damaged files, so that only what is lost is asked for or trained again."""
-    from cuvee.generate.ledger import repair_ledger
-    from cuvee.store import LEDGER, TRIALS, hold_file, is_run_folder, list_parts, repair_trials
-
-    done: list[str | None] = []
-    run = run.parent if run.name in (LEDGER, TRIALS) and is_run_folder(run.parent) else run
-    if not run.is_file() and not is_run_folder(run):
-        raise RunFolderError(f"{run}: neither a run folder nor a ledger; there is nothing to repair")
-    for part in list_parts(run) if run.is_dir() else [run]:
-        ledger = part / LEDGER if part.is_dir() else part
-        with hold_file(part / TRIALS if part.is_dir() else part):
-            try:
-                done.append(repair_ledger(ledger) if ledger.exists() else None)
-                done.append(repair_trials(part) if part.is_dir() else None)
-            except (OSError, sqlite3.Error) as exc:
-                raise RunFolderError(f"{part}: cannot be repaired ({exc}); free space, or make it writable") from exc
-    for said in list(filter(None, done)) or [f"{run}: nothing is damaged"]:
-        console.out.print(said, soft_wrap=True)
 
 
 @may_trust

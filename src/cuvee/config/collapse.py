@@ -146,7 +146,7 @@ class CuratedConfig(Section):
     """
 
     candidates: int = Field(2, ge=2, description="rows that are written for each that is kept")
-    select: Literal["vendi", "dcscore", "log_det", "k_center", "cluster_limited", "random", "lowest_shift"] = Field(
+    select: Literal["vendi", "log_det", "k_center", "random", "lowest_shift"] = Field(
         "vendi", description="how rows are chosen among those that pass: as cuvee select does"
     )
     agreement: Fraction | None = Field(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from sys import intern
 
 import numpy as np
 import pyarrow as pa
 import regex
+from numpy.typing import NDArray
 
 from cuvee.errors import InputError, InputWarning
 
@@ -106,6 +107,13 @@ def content_ids(texts: pa.ChunkedArray, targets: pa.ChunkedArray) -> pa.Array:
         names = (whole[16 * k : 16 * k + 16] + (f"-{end}" if end > 1 else "") for k, end in enumerate(ends))
         ids.append(pa.array(names, pa.string()))
     return pa.chunked_array(ids, pa.string()).combine_chunks()
+
+
+def first_same(texts: Sequence[str]) -> NDArray[np.int64]:
+    """For each text the first row that says the same (by ``normalise_text``): its own where it is new, shape (n,)."""
+    first: dict[str, int] = {}
+    rows = (first.setdefault(normalise_text(text), row) for row, text in enumerate(texts))
+    return np.fromiter(rows, dtype=np.int64, count=len(texts))
 
 
 # --- labels as classes ---------------------------------------------------------------------------------

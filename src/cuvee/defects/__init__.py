@@ -1,4 +1,4 @@
-"""Rows that should not be trained on: duplicates, degenerate text, leaks of held-out rows.
+"""Rows that should not be trained on: degenerate text, leaks of held-out rows.
 
 Pure functions on texts and vectors. A leak is a row that repeats a validation or test row more closely than
 real training rows do by themselves.
@@ -17,5 +17,4 @@ from cuvee.defects.degenerate import (
     longest_answer,
     pair_reason,
 )
-from cuvee.defects.duplicates import NEAR_TEXTS, SHINGLE, SLACK, find_near_texts, first_rows, near_repeats
 from cuvee.defects.leaks import Leak, LeakFinder, Leaks, NoLeaks, SetLeak, SetLeakFinder

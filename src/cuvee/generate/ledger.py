@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cuvee.databases import ANSWERS_LOST, Row, check_database, make_database, open_reading, repair_database, tell_damage
+from cuvee.databases import ANSWERS_LOST, check_database, make_database, open_reading, tell_damage
 from cuvee.errors import RunFolderError
 from cuvee.fingerprint import hash_value
 from cuvee.generate.calls import Answer, Endpoint, Failure
@@ -89,18 +89,6 @@ def check_ledger(path: Path) -> None:
         RunFolderError: it is damaged.
     """
     check_database(path, ANSWERS_LOST)
-
-
-def repair_ledger(path: Path) -> str | None:
-    """Keep every answer of a damaged ledger that can still be read; see :func:`~cuvee.databases.repair_database`."""
-
-    def fix(table: str, row: Row) -> Row | None:
-        if table != "answers":
-            return None if any(isinstance(value, str) and "\ufffd" in value for value in row) else row
-        *answer, checksum = row
-        return row if checksum == _checksum(answer) else None
-
-    return repair_database(path, SCHEMA, fix)
 
 
 def _as_usage(counts: Sequence[int]) -> Usage:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cuvee.corpus import normalise_text
 from cuvee.defects import DegenerateReason, degenerate_rows
 from cuvee.fingerprint import derive_rng
-from cuvee.measure import surface, templates
+from cuvee.measure import lexical, semantic, surface
 from cuvee.measure.subject import GivenVectors, PointSubject, Subject
 from cuvee.probe import fit_probe
 from cuvee.records import Estimate, Finding
@@ -202,14 +202,14 @@ def _check_rate(
 
 def _check_near(evidence: Evidence) -> Hit | None:
     """Near-duplicates that are no copies."""
-    hit = _check_rate("near_duplicate_rate_minhash", surface.measure_near_texts, 0.05, 0.6)(evidence)
+    hit = _check_rate("near_duplicate_rate", semantic.measure_near_duplicates, 0.05, 0.6)(evidence)
     copies = evidence.values.get("exact_duplicate_rate")
     return None if hit is None or (copies is not None and hit.value < 2.5 * copies.value) else hit
 
 
 def _check_sequences(evidence: Evidence) -> Hit | None:
     """Sequences that many rows hold, and that are no opening or ending of theirs."""
-    measure = templates.measure_shared_sequences
+    measure = lexical.measure_shared_sequences
     hit = _check_rate("shared_sequence_rate", measure, 0.15, 0.5)(evidence)
     ends = [evidence.values[name].value for name in ("opening_rate", "ending_rate") if name in evidence.values]
     return None if hit is None or "set_sequence" not in hit.words or hit.value < 2.0 * max(ends, default=0.0) else hit
@@ -532,19 +532,19 @@ RULES: tuple[Rule, ...] = (
         remedy="Run `cuvee select FILE`, which keeps one of each.",
     ),
     Rule(
-        id="near-repeats", about="few rows are nearly alike", needs=("near_duplicate_rate_minhash",), check=_check_near,
-        sentence="{rate} of the rows are nearly the same text as another row; {yardstick}.",
+        id="near-repeats", about="few rows are nearly alike", needs=("near_duplicate_rate",), check=_check_near,
+        sentence="{rate} of the rows say nearly the same as another row; {yardstick}.",
         remedy="Thin them out: `cuvee select FILE` with --near 0.9.",
     ),
     Rule(
         id="openings", about="rows begin in many ways", needs=("opening_rate",),
-        check=_check_rate("opening_rate", templates.measure_openings, 0.05, 0.9, "begin with their commonest words"),
+        check=_check_rate("opening_rate", lexical.measure_openings, 0.05, 0.9, "begin with their commonest words"),
         sentence="{rate} of the rows begin with {set_opening!r}; {yardstick}.",
         remedy="Vary the prompt, and ask for several rows at once that begin differently.",
     ),
     Rule(
         id="endings", about="rows end in many ways", needs=("ending_rate",),
-        check=_check_rate("ending_rate", templates.measure_endings, 0.05, 0.8, "end with their commonest words"),
+        check=_check_rate("ending_rate", lexical.measure_endings, 0.05, 0.8, "end with their commonest words"),
         sentence="{rate} of the rows end with {set_ending!r}; {yardstick}.",
         remedy="Vary the prompt, and ask for several rows at once that end differently.",
     ),

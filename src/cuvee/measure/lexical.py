@@ -1,34 +1,29 @@
-"""Diversity of words: what n-grams say (counted once, as arrays), running text, pairs of rows, compression, length."""
+"""Diversity of words: what n-grams say (counted once, as arrays), running text, compression, length."""
 
 from __future__ import annotations
 
 import bz2
 import math
-import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.fingerprint import derive_seed
-from cuvee.measure.intervals import SHARE, Settings, estimate_by_jackknife, means_without
+from cuvee.measure.intervals import SHARE, Settings, estimate_by_jackknife, estimate_hits, means_without
 from cuvee.measure.subject import Subject
 from cuvee.records import Estimate, Floats, Ints
 
 SIZES = (1, 2, 3, 4)
 TOKENS = "lower-case words of Unicode's annex 29, graphemes without spaces"
 SMOOTHING = 0.1  # counts added to a precision of zero: method 1 of Chen and Cherry 2014, as nltk sets it
-FACTOR = 0.72  # type-token ratio at which a factor of MTLD ends
-SHORTEST_FACTOR = 10
-MOST_WORDS = 2_000  # of a row in ROUGE-L, whose time is quadratic in them; what follows is cut
-MOST_ROWS = 2_000  # of ROUGE-L, two million pairs; above, a sample of rows
-_MOST_BYTES, _MOST_JOINED = 2_000_000, 300_000  # bytes compressed, words joined: above, no bin is left out in turn
-_TILE = 256
-_TOKEN = re.compile(r"[a-z0-9]+")
-_WORD_CHARACTER = re.compile(r"[^\W_]")
-_LATIN_ENOUGH = 0.5
+ENDS = 2  # words of an opening and of an ending
+PARTS = 8  # of a skeleton: frequent words and gaps
+FRAME = 0.5  # of all words of a corpus, those that its most frequent words make up
+SHARED_ROWS, SHARED = 5, 0.01  # a sequence is shared that stands in more rows than both
+_GAP = "*"
+_MOST_BYTES = 2_000_000  # compressed: above, no bin is left out in turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,141 +308,6 @@ def _clip_without(entries: Entries, matches: Ints, kept: NDArray[np.bool_]) -> I
     return matches - _clip(old, len(matches)) + _clip(new, len(matches))
 
 
-# --- running text ---
-def measure_mtld(subject: Subject) -> Estimate | None:
-    """MTLD (McCarthy and Jarvis 2010): words it takes until the type-token ratio falls below 0.72.
-
-    The measure of lexical diversity that depends least on the amount of text. It is made for running text: rows
-    are joined in the order of a seeded hash of their text, so that their order does not matter and neighbours
-    have nothing in common but the corpus; unlike distinct-n it does not fall with the number of rows.
-
-    The interval computes it anew with each of at most 16 merged bins left out; there is none above 300,000 words.
-    None where all words differ, as the ratio then never falls.
-    """
-    texts, tokens = subject.corpus.texts, subject.tokens
-    value = _joined_mtld(texts, tokens, subject.seed)
-    if value is None:
-        return None
-    bins = subject.merged_bins
-
-    def without() -> NDArray[np.float64]:
-        out: list[float] = []
-        for left_out in range(int(bins.max()) + 1):
-            kept = np.flatnonzero(bins != left_out).tolist()
-            found = _joined_mtld([texts[i] for i in kept], [tokens[i] for i in kept], subject.seed)
-            out.append(math.nan if found is None else found)
-        return np.array(out)
-
-    settings: dict[str, str | float] = {
-        "factor": FACTOR, "shortest_factor": SHORTEST_FACTOR, "tokens": TOKENS, "order": "seeded hash of the text"
-    }  # fmt: skip
-    if sum(map(len, tokens)) > _MOST_JOINED:
-        return Estimate(value=value, n=subject.n, settings=settings | {"no_interval": f"above {_MOST_JOINED} words"})
-    return estimate_by_jackknife(subject, value, without, settings, bins=bins)
-
-
-def mtld(words: Sequence[str]) -> float | None:
-    """MTLD of running text, the mean of a forward and a backward pass; None where all words differ.
-
-    A factor ends where at least ten words have a type-token ratio below 0.72; the rest counts as the part of a
-    factor that its ratio has fallen (McCarthy and Jarvis 2010, Behavior Research Methods 42:381).
-    """
-    if len(set(words)) == len(words):
-        return None
-    # a word that repeats makes factors of either pass positive: within a factor the ratio is below 1
-    return (len(words) / _factors(words) + len(words) / _factors(words[::-1])) / 2
-
-
-def _factors(words: Sequence[str]) -> float:
-    factors, length, seen = 0.0, 0, set[str]()
-    for word in words[:-1]:
-        seen.add(word)
-        length += 1
-        if length >= SHORTEST_FACTOR and len(seen) / length < FACTOR:
-            factors, length = factors + 1.0, 0
-            seen.clear()
-    seen.add(words[-1])
-    return factors + (1.0 - len(seen) / (length + 1)) / (1.0 - FACTOR)
-
-
-def _joined_mtld(texts: Sequence[str], tokens: Sequence[Sequence[str]], seed: int) -> float | None:
-    order = _text_order(texts, seed=seed, label="mtld").tolist()
-    return mtld([word for row in order for word in tokens[row]])
-
-
-# --- pairs of rows ---
-def measure_rouge_l(subject: Subject) -> Estimate | None:
-    """Homogenisation by ROUGE-L (Padmakumar and He 2024, arXiv 2309.05196; Shaib et al., arXiv 2403.00553).
-
-    The mean over all pairs of different rows of the F1 of ROUGE-L (Lin 2004): twice the longest common
-    subsequence of words over the words of both rows, the same whichever row is the reference. Tokens are those of
-    the rouge-score package without stemming: runs of a-z and 0-9. A row of no token scores 0 with every other.
-
-    Above 2,000 rows the pairs are those of a seeded sample of 2,000 rows, which does not depend on their order;
-    the interval covers the chance of the sample. Of each row the first 2,000 words are read, as time grows with their
-    square; the settings say how many rows were cut. None below two rows, and where over half of the letters are of
-    other alphabets, which these tokens leave out.
-    """
-    order = _text_order(subject.corpus.texts, seed=subject.seed, label="rouge_l")[:MOST_ROWS]
-    texts = [subject.corpus.texts[row] for row in order.tolist()]
-    whole = [_TOKEN.findall(text.lower()) for text in texts]
-    rows = [words[:MOST_WORDS] for words in whole]
-    if len(rows) < 2 or not _is_latin(texts, whole):
-        return None
-    bins = np.unique(subject.bins[order], return_inverse=True)[1]
-    by_bin = rouge_l_sums(rows, bins)
-    m = len(rows)
-    value = math.fsum(by_bin.sum(axis=1).tolist()) / (m * (m - 1))
-
-    def without() -> Floats:
-        between = np.zeros((by_bin.shape[1], by_bin.shape[1]))
-        np.add.at(between, bins, by_bin)
-        left = m - np.bincount(bins)
-        rest = between.sum() - 2.0 * between.sum(axis=1) + np.diag(between)
-        return np.asarray(np.maximum(0.0, rest) / np.where(left > 1, left * (left - 1.0), np.nan))
-
-    settings: dict[str, str | float] = {
-        "tokens": "runs of a-z and 0-9", "stemmer": "none", "rows": m, "pairs": m * (m - 1) // 2
-    }  # fmt: skip
-    if cut := sum(len(words) > MOST_WORDS for words in whole):
-        settings |= {"cut to words": MOST_WORDS, "rows cut": cut}
-    return estimate_by_jackknife(subject, value, without, settings, bins=bins, bounds=SHARE)
-
-
-def rouge_l_sums(rows: Sequence[Sequence[str]], bins: NDArray[np.int64]) -> Floats:
-    """Sums of ROUGE-L F1 of each row with the other rows of each bin, shape (n, bins).
-
-    Args:
-        rows: words of n rows.
-        bins: bin of each row, shape (n,), numbered from 0.
-    """
-    from rapidfuzz.distance import LCSseq
-    from rapidfuzz.process import cdist
-
-    number: dict[str, int] = {}
-    # one code point a word: the longest common subsequence of strings is then that of words
-    coded = ["".join(chr(number.setdefault(word, len(number))) for word in words) for words in rows]
-    lengths = np.array([len(words) for words in rows], dtype=np.float64)
-    member = np.zeros((len(rows), int(bins.max(initial=0)) + 1))
-    member[np.arange(len(rows)), bins] = 1.0
-    out = np.zeros_like(member)
-    for start in range(0, len(rows), _TILE):
-        stop = min(start + _TILE, len(rows))
-        common = cdist(coded[start:stop], coded[start:], scorer=LCSseq.similarity, dtype=np.int32)
-        both = lengths[start:stop, None] + lengths[None, start:]
-        score = 2.0 * common / np.maximum(both, 1.0)
-        score[np.arange(stop - start), np.arange(stop - start)] = 0.0
-        out[start:stop] += score @ member[start:]
-        # the pairs with rows past the tile count for both of their rows
-        out[stop:] += score[:, stop - start :].T @ member[start:stop]
-    return out
-
-
-def _is_latin(texts: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    kept = sum(len(word) for words in rows for word in words)
-    return kept > 0 and kept >= _LATIN_ENOUGH * sum(len(_WORD_CHARACTER.findall(text)) for text in texts)
-
-
 # --- compression ---
 def measure_compression(subject: Subject) -> Estimate | None:
     """Bytes of the rows, one a line, over their bytes after bzip2 (Shaib et al., arXiv 2403.00553, with gzip).
@@ -486,23 +346,101 @@ def measure_mean_words(subject: Subject) -> Estimate | None:
     return estimate_by_jackknife(subject, value, lambda: means_without(lengths, subject.bins), {"tokens": TOKENS})
 
 
-def _text_order(texts: Sequence[str], *, seed: int, label: str) -> Ints:
-    """Rows in the order of a seeded hash of their text, shape (n,).
+# --- templates: rows that begin alike, end alike, have one skeleton, or hold one sequence of words ---
+def measure_openings(subject: Subject) -> Estimate | None:
+    """Fraction of rows that begin with the two words with which most rows begin; the setting ``opening`` has them.
 
-    Copies of one text are told apart by their number, so that each falls to a place of its own: the first m rows
-    of the order are a simple random sample of m rows. Which copy stands at which place is arbitrary, and no
-    matter where only texts count.
-
-    Args:
-        texts: n texts.
-        seed, label: name the order; other names, another order.
+    Rows of fewer words count as rows that begin otherwise. The interval holds the opening fixed. None where no row
+    has two words.
     """
-    key = derive_seed(seed, label).to_bytes(8, "little")
-    copies: dict[str, int] = {}
-    hashes: list[tuple[bytes, int]] = []
-    for row, text in enumerate(texts):
-        copy = copies.get(text, 0)
-        copies[text] = copy + 1
-        data = copy.to_bytes(4, "little") + text.encode("utf-8", "surrogatepass")
-        hashes.append((blake2b(data, digest_size=16, key=key).digest(), row))
-    return np.array([row for _, row in sorted(hashes)], dtype=np.int64)
+    return _measure_commonest(subject, [words[:ENDS] for words in subject.tokens], "opening")
+
+
+def measure_endings(subject: Subject) -> Estimate | None:
+    """Fraction of rows that end with the two words with which most rows end; the setting ``ending`` has them.
+
+    As for openings.
+    """
+    return _measure_commonest(subject, [words[-ENDS:] for words in subject.tokens], "ending")
+
+
+def _measure_commonest(subject: Subject, parts: Sequence[Sequence[str]], name: str) -> Estimate | None:
+    found = [" ".join(words) if len(words) == ENDS else "" for words in parts]
+    counts = Counter(filter(None, found))
+    if not counts:
+        return None
+    most = max(counts, key=lambda part: (counts[part], part))
+    settings: dict[str, str | float] = {name: most, "ngram": ENDS, "tokens": TOKENS}
+    return estimate_hits(subject, np.array([part == most for part in found]), settings)
+
+
+def list_skeletons(tokens: Sequence[Sequence[str]]) -> list[str]:
+    """The skeleton of each row: its frequent words, with one ``*`` for all words between two of them; no tagger.
+
+    Frequent are the fewest words of the corpus, the most frequent first, that make up half of all its words, and those
+    that are as frequent as the last of them. A skeleton ends after eight frequent words and gaps. A row without a
+    frequent word has none: its entry is empty.
+    """
+    counts = Counter(word for words in tokens for word in words)
+    ordered = np.sort(np.fromiter(counts.values(), dtype=np.int64))[::-1]
+    enough = np.searchsorted(np.cumsum(ordered), FRAME * ordered.sum()) if len(ordered) else 0
+    least = int(ordered[enough]) if len(ordered) else 0
+    return [_mask(words, counts, least) for words in tokens]
+
+
+def _mask(words: Sequence[str], counts: Counter[str], least: int) -> str:
+    parts: list[str] = []
+    for word in words:
+        part = word if counts[word] >= least else _GAP
+        if part != _GAP or parts[-1:] != [_GAP]:
+            parts.append(part)
+        if len(parts) > PARTS:
+            break
+    return "" if set(parts) <= {_GAP} else " ".join(parts[:PARTS])
+
+
+def measure_skeletons(subject: Subject) -> Estimate | None:
+    """Shannon entropy, in bits, of the distribution of rows over their skeletons (``list_skeletons``).
+
+    At most log2 of the number of rows, which it has where no two rows share a skeleton; a row without one shares none.
+    The settings tell how many skeletons there are, the commonest one, and its rows. The interval holds the frequent
+    words fixed. None where no row has a skeleton. Shaib et al. 2024 (arXiv 2407.00211) count templates of
+    part-of-speech tags, which take a tagger.
+    """
+    skeletons = list_skeletons(subject.tokens)
+    counts = Counter(filter(None, skeletons))
+    if not counts:
+        return None
+    most = max(counts, key=lambda skeleton: (counts[skeleton], skeleton))
+    settings: dict[str, str | float] = {
+        "skeletons": len(counts) + skeletons.count(""), "skeleton": most, "skeleton_rows": counts[most],
+        "frame": FRAME, "parts": PARTS, "tokens": TOKENS,
+    }  # fmt: skip
+    (found,) = count_ngrams([[skeleton or f"{_GAP}{row}"] for row, skeleton in enumerate(skeletons)], most=1)
+    return estimate_entropy(subject, found, settings)
+
+
+def measure_shared_sequences(subject: Subject) -> Estimate | None:
+    """Fraction of rows that hold a sequence of four words which over 1% of the rows, and more than five, hold.
+
+    The settings tell how many such sequences there are, and the commonest one. The interval holds the sequences fixed.
+    None where no row has four words.
+    """
+    counts = subject.once(ngram_counts)[-1]
+    if not counts.total:
+        return None
+    rows_of = np.bincount(counts.gram, minlength=counts.grams)
+    shared = rows_of > max(SHARED_ROWS, SHARED * subject.n)
+    hits = np.bincount(counts.row[shared[counts.gram]], minlength=subject.n) > 0
+    settings: dict[str, str | float] = {
+        "sequences": int(shared.sum()), "ngram": SIZES[-1], "least_rows": SHARED_ROWS, "least": SHARED, "tokens": TOKENS
+    }  # fmt: skip
+    if shared.any():
+        holders = counts.row[counts.gram == rows_of.argmax()]  # the first in the order of words, if several lead
+        common = set.intersection(*(_sequences(subject.tokens[row]) for row in holders.tolist()))
+        settings["sequence"], settings["sequence_rows"] = " ".join(min(common)), len(holders)
+    return estimate_hits(subject, hits, settings)
+
+
+def _sequences(words: Sequence[str]) -> set[tuple[str, ...]]:
+    return {tuple(words[start : start + SIZES[-1]]) for start in range(len(words) - SIZES[-1] + 1)}

@@ -17,7 +17,7 @@ from cuvee.corpus.table import column_strings
 from cuvee.encoders import Encoder, KnownVectors, load_encoder
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
-from cuvee.measure import lexical, semantic, shift, surface, templates
+from cuvee.measure import lexical, semantic, shift, surface
 from cuvee.measure.findings import find_findings
 from cuvee.measure.subject import LESS, MORE, TAUS, Family, GivenVectors, Metric, Need, Subject
 from cuvee.records import Estimate, Measurement, MetricNote, Vectors
@@ -70,11 +70,6 @@ _GROUPS: tuple[Group, ...] = (
         ("near_duplicate_rate", semantic.measure_near_duplicates,
          "fraction of rows that have another row at a cosine of at least 0.95", LESS),
     ]),
-    ("semantic", ("vectors",), False, [
-        ("log_det", semantic.measure_log_det,
-         "log det(I + K) a row, cosine kernel, in nats: log-volume that the rows span",
-         f"{MORE}; falls with the number of rows, {_EQUAL_N}"),
-    ]),
     ("lexical", ("texts",), True, [
         *(
             (f"distinct_{size}", partial(lexical.measure_distinct, size=size),
@@ -85,26 +80,20 @@ _GROUPS: tuple[Group, ...] = (
         ("ngram_entropy_2", lexical.measure_entropy, "Shannon entropy of the 2-grams of words, in bits",
          f"{MORE}; rises with the number of rows and their length"),
         ("self_bleu", lexical.measure_self_bleu, "mean BLEU-4 of each row against all the others", _RISES),
-        ("rouge_l_homogenisation", lexical.measure_rouge_l, "mean ROUGE-L F1 over pairs of different rows",
-         f"{LESS}; the same at any number of rows, changes with their length"),
         ("self_repetition", lexical.measure_self_repetition,
          "fraction of 4-grams of words that stand in another row too", _RISES),
-        ("shared_sequence_rate", templates.measure_shared_sequences,
+        ("shared_sequence_rate", lexical.measure_shared_sequences,
          "fraction of rows that hold four words in a row which over 1% of the rows, and more than five, hold", LESS),
-        ("opening_rate", templates.measure_openings, "fraction of rows that begin with the commonest two words", LESS),
-        ("ending_rate", templates.measure_endings, "fraction of rows that end with the commonest two words",
+        ("opening_rate", lexical.measure_openings, "fraction of rows that begin with the commonest two words", LESS),
+        ("ending_rate", lexical.measure_endings, "fraction of rows that end with the commonest two words",
          "higher: more rows end alike"),
-        ("skeleton_entropy", templates.measure_skeletons,
+        ("skeleton_entropy", lexical.measure_skeletons,
          "Shannon entropy, in bits, of the rows' skeletons: their frequent words, with all others masked",
          f"{MORE}; rises with the number of rows"),
-        ("mtld", lexical.measure_mtld, "MTLD of the joined rows: words until the type-token ratio falls below 0.72",
-         f"{MORE}; hardly depends on the number of rows"),
         ("compression_ratio", lexical.measure_compression,
          "bytes of the sorted rows over their bytes after bzip2, which sees 900 kB at once", _RISES),
         ("exact_duplicate_rate", surface.measure_exact_duplicates,
          "fraction of rows that repeat an earlier one, case and punctuation aside", _RISES),
-        ("near_duplicate_rate_minhash", surface.measure_near_texts,
-         "fraction of rows that share at least 0.8 (Jaccard) of their 5-character runs with another row", _RISES),
         ("mean_words", lexical.measure_mean_words, "mean number of words a row",
          "not a diversity: compare the other numbers at equal length"),
     ]),
@@ -120,9 +109,6 @@ _GROUPS: tuple[Group, ...] = (
          "share of rows within 5-nearest-neighbour reach of a real row", f"higher {_LIKE}"),
         ("recall", partial(shift.measure_manifold, part="recall"),
          "share of real rows within 5-nearest-neighbour reach of a row", _COVERS),
-        ("mauve", shift.measure_mauve,
-         "MAUVE: area under the divergence curve of the quantised vectors and the real ones, 0 to 1",
-         "higher is closer to the real data; samples of one distribution score same_distribution, not 1"),
     ]),
     ("shift", ("against", "labels"), True, [(
         "label_distance", surface.measure_label_distance, "total variation distance of the label distributions, 0 to 1",
@@ -132,8 +118,6 @@ _GROUPS: tuple[Group, ...] = (
         ("length_distance", surface.measure_length_distance,
          "1-Wasserstein distance of the numbers of words, in standard deviations of the real rows",
          f"{_CLOSER}; falls with the number of rows"),
-        ("ngram_jsd", surface.measure_ngram_jsd,
-         "Jensen-Shannon divergence of the word distributions in bits, bias corrected", _CLOSER),
     ]),
     ("quality", ("vectors", "against", "labels"), True, [
         ("label_agreement", surface.measure_label_agreement,

@@ -89,21 +89,6 @@ def measure_vendi(subject: Subject, q: float) -> Estimate:
     return estimate_by_jackknife(subject, value, without, settings)
 
 
-def measure_log_det(subject: Subject) -> Estimate:
-    """``log det(I + K)`` over n with the cosine kernel K, in nats: from log(1 + n) / n to log 2.
-
-    The log-volume of the rows that determinantal point processes and subset selection work with
-    (arXiv 2402.02318), per row. Exact through the spectrum.
-    """
-    rows = (subject.n - np.bincount(subject.bins)).tolist()
-    return estimate_by_jackknife(
-        subject,
-        similarity.log_det(subject.eigenvalues, subject.n),
-        lambda: np.array([similarity.log_det(v, n) for v, n in zip(subject.eigenvalues_without, rows, strict=True)]),
-        {"kernel": "cosine", "scale": 1.0},
-    )
-
-
 # --- profiles -----------------------------------------------------------------------------------------
 def order_profile(
     subject: Subject,

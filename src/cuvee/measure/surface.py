@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cuvee.corpus import first_same
 from cuvee.defects import (
     COPY,
     GROUNDED,
-    NEAR_TEXTS,
-    SHINGLE,
     SetLeakFinder,
     degenerate_rows,
-    find_near_texts,
-    first_rows,
     grounded_shares,
     pair_reason,
 )
 from cuvee.errors import TrainingError
-from cuvee.fingerprint import derive_rng, derive_seed
+from cuvee.fingerprint import derive_seed
 from cuvee.measure import intervals
-from cuvee.measure.intervals import Settings
-from cuvee.measure.lexical import count_ngrams
 from cuvee.measure.subject import Subject
 from cuvee.probe import cross_validated_proba, fit_probe
 from cuvee.records import Estimate, Floats
@@ -86,105 +80,6 @@ def measure_length_distance(subject: Subject) -> Estimate | None:
     )
 
 
-def measure_ngram_jsd(subject: Subject) -> Estimate | None:
-    """Jensen-Shannon divergence (Lin 1991, IEEE Trans. Inf. Theory 37) of the n-gram distributions, in bits.
-
-    Two samples of one distribution have a plain divergence (the setting ``plain``) well above 0, for most n-grams
-    are rare. Its mean over random deals of the groups of both sides, in about the true numbers of rows, is taken
-    off: 0 on average where there is no shift, and it can be negative. Where all groups are single rows the p-value is
-    the share of deals that diverge as much. The interval comes from the plain divergence without each bin. None where
-    a side has no n-gram, or has several rows in a single group, which no deal can part.
-    """
-    deals = _Deals(subject)
-    if deals.fixed and not subject.is_real:
-        return None
-    here, there = deals.by_bin
-    p, q = here.sum(axis=0), there.sum(axis=0)
-    if not (p.sum() > 0 and q.sum() > 0):
-        return None
-    plain = float(_divergence(p, q))
-    nulls = np.zeros(1) if subject.is_real else deals.divergences(subject.permutations)
-    p_value = None
-    if deals.single and subject.permutations and not subject.is_real:
-        p_value = (1 + int(np.sum(nulls >= plain - 1e-12))) / (len(nulls) + 1)
-    nulls = nulls[np.isfinite(nulls)]  # a deal of large groups can leave a side without words
-    bias = float(nulls.mean()) if len(nulls) else 0.0
-    return intervals.estimate_two_samples(
-        subject,
-        plain - bias,
-        lambda: (
-            _each(lambda part: _divergence(p - part, q), here) - bias,
-            _each(lambda part: _divergence(p, q - part), there) - bias,
-        ),
-        {"ngram": 1, "plain": plain, "permutations": len(nulls), "tokens": "lower-case words",
-         "against_rows": len(subject.real)},
-        p_value=p_value,
-    )  # fmt: skip
-
-
-class _Deals:
-    """The word counts of the groups of both sides, and deals of the groups into two new sides."""
-
-    def __init__(self, subject: Subject) -> None:
-        from scipy import sparse
-
-        names: list[tuple[bool, str]] = []
-        tokens: list[list[str]] = []
-        bins: list[int] = []
-        sides = {True: (subject.corpus, subject.tokens, subject.bins)}
-        sides[False] = (subject.real, subject.real_tokens, subject.against_bins)
-        for ours, (corpus, words, bin_of) in sides.items():
-            for row in sorted(range(len(corpus)), key=corpus.ids.__getitem__):  # whatever the order of the file
-                names.append((ours, corpus.groups[row]))
-                tokens.append(words[row])
-                bins.append(int(bin_of[row]))
-        number = {name: unit for unit, name in enumerate(dict.fromkeys(names))}
-        unit = np.array([number[name] for name in names])
-        counts = count_ngrams(tokens, most=1)[0]
-        self._counts = sparse.csr_array(
-            (counts.count.astype(np.float64), (unit[counts.row], counts.gram)), shape=(len(number), counts.grams)
-        )
-        self._rows = np.bincount(unit)
-        self._bins = np.array(bins)[np.unique(unit, return_index=True)[1]]
-        self._ours = np.array([ours for ours, _ in number])
-        self._n = subject.n
-        self._seed = subject.seed
-        self.single = bool((self._rows == 1).all())
-        self.fixed = any(self._rows[side].sum() > side.sum() == 1 for side in (self._ours, ~self._ours))
-
-    @property
-    def by_bin(self) -> tuple[Floats, Floats]:
-        """n-gram counts of each bin, shape (bins, n-grams), of the corpus and of the real rows."""
-        found = []
-        for mine in (self._ours, ~self._ours):
-            bins = self._bins[mine]
-            member = np.zeros((int(bins.max()) + 1, len(self._bins)))
-            member[bins, np.flatnonzero(mine)] = 1.0
-            found.append(self._sum(member))
-        return found[0], found[1]
-
-    def divergences(self, times: int) -> Floats:
-        """Plain divergence of random deals, shape (times,)."""
-        rng = derive_rng(self._seed, "ngram-deals")
-        whole = self._sum(np.ones((1, len(self._rows))))
-        out = np.empty(times)
-        for start in range(0, times, 25):
-            some = min(25, times - start)
-            member = np.zeros((some, len(self._rows)))
-            for deal in range(some):
-                order = rng.permutation(len(self._rows))
-                before = np.cumsum(self._rows[order]) - self._rows[order]
-                member[deal, order[before < self._n]] = 1.0
-            ours = self._sum(member)
-            out[start : start + some] = _divergence(ours, whole - ours)
-        return out
-
-    def _sum(self, member: Floats) -> Floats:
-        """Counts of the groups that each row of ``member`` holds."""
-        out: Floats = np.asarray(self._counts.T @ member.T).T
-        return out
-
-
 def _total_variation(p: Floats, q: Floats) -> Floats:
     """Half the absolute difference of histograms of counts, along the last axis."""
     out: Floats = 0.5 * np.abs(_shares(p) - _shares(q)).sum(axis=-1)
@@ -211,30 +106,10 @@ def _positive(scales: Floats) -> Floats:
     return out
 
 
-def _divergence(p: Floats, q: Floats) -> Floats:
-    """Jensen-Shannon divergence in bits of histograms, along the last axis."""
-    one, two = _shares(p), _shares(q)
-    middle = 0.5 * (one + two)
-    out: Floats = _entropy(middle) - 0.5 * (_entropy(one) + _entropy(two))
-    return out
-
-
-def _entropy(shares: Floats) -> Floats:
-    from scipy.special import entr
-
-    out: Floats = entr(shares).sum(axis=-1) / np.log(2.0)
-    return out
-
-
 def _shares(counts: Floats) -> Floats:
     with np.errstate(invalid="ignore"):
         out: Floats = counts / counts.sum(axis=-1, keepdims=True)
     return out
-
-
-def _each(divergence: Callable[[Floats], Floats], parts: Floats) -> Floats:
-    """One at a time: all bins by all n-grams at once would take hundreds of megabytes."""
-    return np.array([float(divergence(part)) for part in parts])
 
 
 def measure_label_agreement(subject: Subject) -> Estimate | None:
@@ -497,7 +372,7 @@ def measure_exact_duplicates(subject: Subject) -> Estimate | None:
     """
     if not subject.n:
         return None
-    first = first_rows(subject.corpus.texts)
+    first = first_same(subject.corpus.texts)
     number = np.unique(first, return_inverse=True)[1]
     value = float((first != np.arange(subject.n)).mean())
 
@@ -510,32 +385,4 @@ def measure_exact_duplicates(subject: Subject) -> Estimate | None:
         return out
 
     settings = {"equal": "all but case, spaces, unseen characters, closing marks"}
-    return intervals.estimate_rate(subject, value, without, settings, paired=True)
-
-
-def measure_near_texts(subject: Subject) -> Estimate | None:
-    """Fraction of rows that have another row at a Jaccard similarity of at least 0.8.
-
-    See ``find_near_texts`` for what is compared. It rises with the number of rows. None below two rows.
-    """
-    if subject.n < 2:
-        return None
-    found = find_near_texts(subject.corpus.texts, seed=subject.seed)
-    rows_of = np.bincount(found.unit, minlength=found.units)
-    partners = rows_of - 1 + found.sum_of_partners(rows_of[:, None])[:, 0]
-    value = float(rows_of[partners > 0].sum()) / subject.n
-
-    def without() -> Floats:
-        bins = int(subject.bins.max()) + 1
-        inside = np.bincount(found.unit * bins + subject.bins, minlength=found.units * bins).reshape(-1, bins)
-        # a row outside the bin keeps a partner unless all its partners are inside
-        keeps = partners[:, None] > inside + found.sum_of_partners(inside)
-        hits = np.where(keeps, rows_of[:, None] - inside, 0).sum(axis=0)
-        out: Floats = hits / (subject.n - inside.sum(axis=0))
-        return out
-
-    settings: Settings = {
-        "threshold": NEAR_TEXTS, "shingles": f"{SHINGLE} characters of the normalised text",
-        "candidates": found.candidates, "verified": "exact Jaccard",
-    }  # fmt: skip
     return intervals.estimate_rate(subject, value, without, settings, paired=True)

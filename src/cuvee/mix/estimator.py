@@ -18,7 +18,7 @@ class RowSelector(BaseEstimator):  # type: ignore[misc]
 
     Args:
         rows: how many, or a fraction of all below 1.
-        method: ``vendi``, ``dcscore``, ``log_det``, ``k_center``, ``cluster_limited`` or ``random``; see
+        method: ``vendi``, ``log_det``, ``k_center`` or ``random``; see
             ``cuvee.mix.Selector.best``.
         seed: of the search.
 

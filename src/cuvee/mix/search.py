@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,6 @@ from cuvee.similarity import log_det, median_distance, single_blas_thread, spect
 Codes: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 _TILE = 2048
-_TAU = 0.1  # of DCScore
-# Rows looked at for each pick of the greedy choice by DCScore: with k picks of n rows, one of the best n / k is
-# among them with probability 1 - exp(-CANDIDATES / k) (stochastic greedy, arXiv 1409.7938).
-CANDIDATES = 1024
 _OUTSIDE = 4096  # rows outside the selection that one round of swaps looks at
 _ROUNDS = 60
 _MOVES = 12  # of the centres of compact rows
@@ -70,53 +66,6 @@ class Vendi:
         values, vectors = np.linalg.eigh(gram)
         basis, scale = vectors.astype(np.float32), -np.log(np.maximum(values, 0.5 / k)).astype(np.float32)
         return _quadratic(chosen, basis, scale), _quadratic(others, basis, scale)
-
-
-class DCScore:
-    """DCScore (arXiv 2502.08512) with the cosine kernel: ``sum_i 1 / sum_j exp((cos_ij - 1) / 0.1)``."""
-
-    def value(self, chosen: Vectors) -> float:
-        """Of the chosen rows."""
-        return float((1.0 / self._sums(chosen, chosen)).sum())
-
-    def contributions(self, chosen: Vectors, others: Vectors) -> tuple[Floats, Floats]:
-        """Exactly what the score loses without a row, and gains with another."""
-        sums = self._sums(chosen, chosen)
-        inside = np.empty(len(chosen))
-        for start in range(0, len(chosen), _TILE):
-            part = self.similarities(chosen[start : start + _TILE], chosen)
-            rest = np.maximum(sums - part, 1e-12)  # of another row's sum without this one
-            lost = part / (sums * rest)
-            own = np.arange(len(part))
-            lost[own, start + own] = 0.0  # its own term goes as a whole
-            inside[start : start + len(part)] = 1.0 / sums[start : start + len(part)] - lost.sum(axis=1)
-        return inside, self.gains(self_sums=sums, chosen=chosen, others=others)
-
-    def gains(self, *, self_sums: Floats, chosen: Vectors, others: Vectors) -> Floats:
-        """What each other row would add, given the chosen rows' sums."""
-        out = np.empty(len(others))
-        sums = self_sums.astype(np.float32)
-        for start in range(0, len(others), _TILE):
-            part = self.similarities(others[start : start + _TILE], chosen)
-            total = part.sum(axis=1, dtype=np.float64)
-            part /= part * sums + sums * sums  # k / (r (r + k))
-            out[start : start + len(part)] = 1.0 / (1.0 + total) - part.sum(axis=1, dtype=np.float64)
-        return out
-
-    def similarities(self, rows: Vectors, columns: Vectors) -> Vectors:
-        """``exp((cos - 1) / 0.1)``, shape (rows, columns)."""
-        tile = rows @ columns.T
-        tile -= 1.0
-        tile /= _TAU
-        return cast("Vectors", np.exp(np.minimum(tile, 0.0, out=tile), out=tile))
-
-    def _sums(self, rows: Vectors, columns: Vectors) -> Floats:
-        parts = [
-            self.similarities(rows[start : start + _TILE], columns).sum(axis=1, dtype=np.float64)
-            for start in range(0, len(rows), _TILE)
-        ]
-        sums: Floats = np.concatenate(parts)
-        return np.maximum(sums, 1.0)
 
 
 class LogDet:
@@ -177,7 +126,7 @@ def _quadratic(rows: Vectors, basis: Vectors, scale: Vectors) -> Floats:
 
 
 # What a selection can be steered by.
-OBJECTIVES: Mapping[str, Objective] = {"vendi": Vendi(), "dcscore": DCScore(), "log_det": LogDet()}
+OBJECTIVES: Mapping[str, Objective] = {"vendi": Vendi(), "log_det": LogDet()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,29 +259,6 @@ def greedy_log_det(unit: Vectors, strata: Strata) -> Codes:
         np.subtract(forms, along.astype(np.float64) ** 2 / scale, out=forms)
 
     return grow(strata, forms, update)
-
-
-@single_blas_thread()
-def greedy_dcscore(unit: Vectors, strata: Strata, *, rng: np.random.Generator) -> Codes:
-    """Rows that greedily make DCScore largest; ``rng`` draws ``CANDIDATES`` of the open rows for each pick."""
-    objective, left = DCScore(), strata.quotas.copy()
-    taken, sums = np.empty(strata.rows, dtype=np.int64), np.empty(strata.rows)
-    is_open = left[strata.codes] > 0
-    for number in range(strata.rows):
-        candidates = np.flatnonzero(is_open)
-        if not number:  # every first row gives the same score: the one least like the pool leaves most room
-            gains = -(unit @ unit.mean(axis=0))[candidates]
-        else:
-            if len(candidates) > CANDIDATES:
-                candidates = np.sort(rng.choice(candidates, CANDIDATES, replace=False))
-            gains = objective.gains(self_sums=sums[:number], chosen=unit[taken[:number]], others=unit[candidates])
-        row = int(candidates[gains.argmax()])
-        near = objective.similarities(unit[row : row + 1], unit[taken[:number]])[0]
-        sums[:number] += near
-        sums[number] = 1.0 + near.sum(dtype=np.float64)
-        taken[number] = row
-        _close(is_open, left, strata, row)
-    return taken
 
 
 @single_blas_thread()

@@ -19,13 +19,12 @@ from cuvee.mix.blend import apportion_rows
 from cuvee.mix.search import OBJECTIVES, Objective, Strata
 from cuvee.records import Codes, Shown, Vectors
 from cuvee.registry import nearest_name
-from cuvee.similarity import find_near_duplicates, unit_rows
+from cuvee.similarity import unit_rows
 
 # Of mean length, standardised, that counts as matched (Austin 2009, Statistics in Medicine 28).
 LARGEST_DIFFERENCE = 0.1
 _BINS = (4, 8, 16, 32)
-CLUSTER_COSINE = 0.9  # rows at least this alike are of one cluster, for ``cluster_limited``
-METHODS = ("vendi", "dcscore", "log_det", "k_center", "cluster_limited", "random", "lowest_shift")
+METHODS = ("vendi", "log_det", "k_center", "random", "lowest_shift")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -36,7 +35,7 @@ class Selection(Shown):
         name: of the level, or of the method.
         rows: their places in the pool, rising, shape (k,).
         corpus: the rows.
-        values: what they score by each objective: Vendi of order 1, DCScore at tau 0.1, log det per row.
+        values: what they score by each objective: Vendi of order 1, log det per row.
         length_difference: standardised mean difference in words to the pool at the same label counts.
         note: what a reader should know; empty if nothing.
     """
@@ -94,7 +93,7 @@ class Selector:
 
         Args:
             count: how many, at least 2.
-            metric: ``vendi`` (order 1), ``dcscore`` (tau 0.1) or ``log_det`` (of I + K).
+            metric: ``vendi`` (order 1) or ``log_det`` (of I + K).
 
         Raises:
             InputError: more rows of a label than the pool has, or a pool in which nothing varies.
@@ -142,9 +141,8 @@ class Selector:
         """One subset.
 
         Args:
-            method: ``vendi``, ``dcscore``, ``log_det`` (about the most diverse by that), ``k_center`` (far from each
-                other), ``cluster_limited`` (as few rows as possible of each cluster of near-duplicates), ``random``,
-                ``lowest_shift`` (nearest to the real data by MMD).
+            method: ``vendi``, ``log_det`` (about the most diverse by that), ``k_center`` (far from each other),
+                ``random``, ``lowest_shift`` (nearest to the real data by MMD).
             real: vectors of the real training rows, for ``lowest_shift``.
 
         Raises:
@@ -162,8 +160,6 @@ class Selector:
                 return [search.random_rows(strata, rng)]
             if method == "k_center":
                 return [np.sort(search.k_center(unit, strata, rng=rng))]
-            if method == "cluster_limited":
-                return [_cluster_limited(unit, strata, rng)]
             if real is not None:
                 return [search.lowest_shift(unit, strata, search.Shift(unit_rows(real), seed=self._seed))]
             raise InputError(f"method {method!r} is unknown; {nearest_name(method, METHODS)}")
@@ -215,22 +211,10 @@ def _find_objective(metric: str) -> Objective:
     return OBJECTIVES[metric]
 
 
-def _cluster_limited(unit: Vectors, strata: Strata, rng: np.random.Generator) -> Codes:
-    """Random rows, of each cluster no second one before every cluster of the stratum has given its first."""
-    clusters = find_near_duplicates(unit, CLUSTER_COSINE)
-    order = np.lexsort((rng.random(len(unit)), clusters))
-    turn = np.empty(len(unit))
-    turn[order] = search.rank_in_groups(clusters[order])
-    return search.take_best(strata, -turn - rng.random(len(unit)))
-
-
 # --- levels ---------------------------------------------------------------------------------------
 def most_diverse(unit: Vectors, strata: Strata, objective: Objective, rng: np.random.Generator) -> tuple[Codes, float]:
     """Rows that make the objective large: greedy, then swaps."""
-    if isinstance(objective, search.DCScore):
-        rows = search.greedy_dcscore(unit, strata, rng=rng)
-    else:
-        rows = search.greedy_log_det(unit, strata)
+    rows = search.greedy_log_det(unit, strata)
     return search.improve_rows(unit, strata, rows, objective, sign=1, rng=rng)
 
 

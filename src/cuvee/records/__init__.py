@@ -7,33 +7,44 @@ from its own fields.
 from cuvee.records.advice import Advice, CellSummary, Confirmation, Gain, ManipulationCheck, Shape, ShapeTest, TwoLines
 from cuvee.records.collapse import CollapsePlan, CollapseResult, Course, EarlyWarning, name_measure
 from cuvee.records.generation import UNORDERED, Budget, Level, Prices, Rejected, Sampling, Usage
-from cuvee.records.measurement import Codes, Estimate, Finding, Floats, Ints, Measurement, Shown, Vectors
-from cuvee.records.models import Classifier, Ranker, Reader, Scored, Writer
-from cuvee.records.parts import (
+from cuvee.records.measurement import (
+    Codes,
     Comparison,
     DatasetMap,
+    Estimate,
     ExampleScores,
+    Finding,
+    Floats,
+    Ints,
+    Measurement,
     MeasurementPage,
     MetricNote,
     PoolRank,
     Profile,
     Ranking,
     SampleRow,
+    Shown,
+    Vectors,
 )
 from cuvee.records.trials import (
     Cell,
+    Classifier,
     Composition,
     Draw,
     FailedTrials,
     Kind,
     MixKind,
     PartCounts,
+    Ranker,
+    Reader,
     Regime,
     Scope,
+    Scored,
     Scores,
     Stage,
     Trial,
     TrialFailure,
+    Writer,
     count_failed,
     name_score,
 )

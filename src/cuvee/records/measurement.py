@@ -146,3 +146,235 @@ def _interval(estimate: Estimate) -> str:
     if found := estimate.write_interval():
         return f"[{found}]"
     return "" if estimate.p_value is None else f"p = {estimate.p_value:.3g}"
+
+
+# --- examples one by one, comparisons, and the page of a measurement ---
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExampleScores:
+    """How much each of n examples adds, in the order of the corpus.
+
+    Attributes:
+        ids: of the examples.
+        uniqueness: shape (n,), ``1 / sum_j k(i, j)`` with k = exp((cos - 1) / tau): the example's own term of
+            DCScore, which is their sum. 1: nothing is like it; 1/n: all rows are the same.
+        added: shape (n,), DCScore of the corpus less DCScore without the example.
+        surprisal: shape (n,), ``-x^T log(C) x`` with ``C = X^T X / n``: its mean is the logarithm of the Vendi
+            score of order 1.
+        nearest: shape (n,), row of the most similar other example, the first of equals; -1 where there is only one row.
+        nearest_cosine: shape (n,), its cosine; nan where there is only one row.
+        cluster: shape (n,), the first row of the cluster that the example is in, where a cosine of at least 0.95
+            links two rows; its own row where nothing is so near.
+        tau: of the kernel.
+    """
+
+    ids: tuple[str, ...]
+    uniqueness: Floats
+    added: Floats
+    surprisal: Floats
+    nearest: NDArray[np.int64]
+    nearest_cosine: Floats
+    cluster: NDArray[np.int64]
+    tau: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Diversity over a range of one parameter: tau (DCScore) or q (order), with intervals."""
+
+    name: str
+    parameter: str
+    points: tuple[tuple[float, Estimate], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetMap:
+    """Points of a map of examples; ``origin`` is ``real`` or ``synthetic``, ``group`` a level or label.
+
+    Attributes:
+        x, y: shape (points,).
+        explained: fraction of the vectors' variance that both axes hold; None where that means nothing.
+        rows: examples that the points were drawn from; None where not known.
+        seed: of the draw.
+        grouping: what ``group`` is: ``label``, ``level``.
+    """
+
+    x: Floats
+    y: Floats
+    origin: tuple[str, ...]
+    group: tuple[str, ...]
+    text: tuple[str, ...]
+    explained: float | None = None
+    rows: int | None = None
+    seed: int | None = None
+    grouping: str = "label"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRow:
+    """One example shown to a reader, with its scores and its nearest other example."""
+
+    id: str
+    text: str
+    target: str
+    uniqueness: float
+    added: float
+    nearest_text: str
+    nearest_cosine: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolRank:
+    """Where a pool stands among others before anything is trained: its score, and the numbers that it is made of."""
+
+    name: str
+    score: float
+    numbers: Mapping[str, float]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """Pools by what they should gain, the best first.
+
+    Attributes:
+        advised: the two or three to train with.
+        rows: of each pool that the numbers are of.
+        lacking: real rows that are much more like another real row than like any row of any pool, the worst first.
+        lacking_share: of all real rows that lack in this way.
+    """
+
+    pools: tuple[PoolRank, ...]
+    advised: tuple[str, ...]
+    rows: int
+    lacking: tuple[str, ...]
+    lacking_share: float
+
+    @property
+    def finding(self) -> Finding:
+        """What to train with."""
+        best, last = self.pools[0], self.pools[-1]
+        rest = f"; {last.name} ranks last ({last.reason})" if last.name not in self.advised else ""
+        return Finding(
+            id="ranking", sentence=f"{best.name} ranks first of {len(self.pools)} pools ({best.reason}){rest}.",
+            remedy=f"Train with {' and '.join(self.advised)} first.", value=best.score, yardstick=last.score,
+            source="scores of real pools with known gains", severity=1.0,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Comparison(Shown):
+    """Corpora measured so that their numbers compare: equal rows, matched lengths, one encoder.
+
+    Attributes:
+        names: of the corpora, in the order given.
+        rows: rows of each in the comparison.
+        draws: rarefaction draws that numbers are the mean of; 1 where all rows were compared.
+        words: lexical numbers are of the first ``words`` words of each text; None where nothing was cut.
+        values: metric -> one estimate a corpus; None where it is not defined for that corpus.
+        differences: metric -> one estimate a corpus, that corpus less the first one; None for the first itself.
+        length_difference: largest standardised difference of mean word counts between two corpora, as compared;
+            None where lengths are not known.
+        notes: what could not be matched, and what was forced.
+        encoder, encoder_hash: of the vectors.
+        fingerprints: of the corpora that rows were drawn from.
+        against: fingerprint of the real rows that shift is measured to.
+        seed: of the draws; None where the numbers were measured before.
+        findings: of all corpora, worst first; the ranking before them.
+        ranking: of the corpora as pools for the real rows; None without real rows, or with fewer than two pools.
+    """
+
+    names: tuple[str, ...]
+    rows: int
+    draws: int
+    words: int | None
+    values: Mapping[str, tuple[Estimate | None, ...]]
+    differences: Mapping[str, tuple[Estimate | None, ...]]
+    length_difference: float | None
+    notes: tuple[str, ...] = ()
+    encoder: str = ""
+    encoder_hash: str = ""
+    fingerprints: tuple[str, ...] = ()
+    against: str | None = None
+    seed: int | None = None
+    findings: tuple[Finding, ...] = ()
+    ranking: Ranking | None = None
+
+    def __str__(self) -> str:
+        found = [f"- {finding}" for finding in self.findings]
+        notes = [f"note: {note}" for note in self.notes]
+        return "\n".join([*found, self._caption, *text_table([self._heads, *self._cells]), *notes])
+
+    def _repr_html_(self) -> str:
+        table = html_table(self._caption, self._heads, self._cells)
+        return html_list(self.findings) + table + html_list(self.notes)
+
+    @property
+    def _caption(self) -> str:
+        parts = [f"n={self.rows} each", f"encoder={self.encoder}"]
+        if self.draws > 1:
+            parts.append(f"mean of {self.draws} draws")
+        if self.words is not None:
+            parts.append(f"lexical diversity of the first {self.words} words")
+        return f"{', '.join(self.names)}  {'  '.join(parts)}"
+
+    @property
+    def _heads(self) -> list[str]:
+        return ["metric", *self.names, *(f"{name} - {self.names[0]}" for name in self.names[1:])]
+
+    @property
+    def _cells(self) -> list[list[str]]:
+        return [
+            [metric, *map(_show, estimates), *(_show(e, sign="+") for e in self.differences[metric][1:])]
+            for metric, estimates in self.values.items()
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricNote:
+    """What a reader must know of a metric: its family, what it is, and how to read it."""
+
+    family: str
+    description: str
+    better: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasurementPage:
+    """Everything that the page of one measured corpus shows; only ``measurement`` is needed.
+
+    Attributes:
+        taus: DCScore over tau.
+        orders: diversity over the order q: Vendi, Leinster-Cobbold.
+        by_label: label, or another part that ``by`` names (such as a level) -> its numbers.
+        by: what the keys of ``by_label`` are.
+        notes: metric -> how to read it.
+        against_name, against_rows: of the real corpus that shift is measured to.
+        settings: what was chosen, in words: file, columns, device.
+        reproduce: commands or code that give these numbers again.
+        version: of the package that measured.
+    """
+
+    measurement: Measurement
+    taus: Profile | None = None
+    orders: tuple[Profile, ...] = ()
+    by_label: Mapping[str, Measurement] = field(default_factory=dict)
+    map: DatasetMap | None = None
+    redundant: tuple[SampleRow, ...] = ()
+    novel: tuple[SampleRow, ...] = ()
+    by: str = "label"
+    notes: Mapping[str, MetricNote] = field(default_factory=dict)
+    against_name: str = ""
+    against_rows: int | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    reproduce: str = ""
+    version: str = ""
+
+
+def _show(estimate: Estimate | None, sign: str = "") -> str:
+    """``value [low, high]``, or the p-value of a test; empty where there is no number."""
+    if estimate is None:
+        return ""
+    value = f"{estimate.value:{sign}.4g}"
+    if found := estimate.write_interval(f"{sign}.4g"):
+        return f"{value} [{found}]"
+    return value if estimate.p_value is None else f"{value} (p = {estimate.p_value:.3g})"

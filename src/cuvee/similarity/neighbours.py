@@ -17,6 +17,7 @@ _PRUNED_TILE = 1024
 _LEADING = (16, 32, 64, 128)  # dimensions that the bound may use
 _LEFT = 0.35  # of the energy; with more left over the bound settles little
 _SLACK = 1e-5  # float32 cosines are no sharper
+SLACK = 1e-6  # the cosine of two equal float32 rows may be so much below 1
 _TILE = 512
 _TIE = 2.0**-19  # cosines closer than this are a tie: float32 products of equal rows differ by less
 
@@ -98,6 +99,32 @@ def find_near_duplicates(unit: Vectors, threshold: float = 0.95) -> NDArray[np.i
     links: list[NDArray[np.int64]] = [np.zeros((2, 0), dtype=np.int64)]
     links += [found for found in in_order(work, tiles) if found.size]
     return _components(n, *np.hstack(links))
+
+
+@single_blas_thread()
+def near_repeats(unit: Vectors, near: float) -> NDArray[np.int64]:
+    """Rows with a cosine of at least ``near`` to an earlier row that is not among them.
+
+    A chain of neighbours does not pull in rows that are unlike the one that stays. Only rows of one cluster can be
+    near.
+
+    Args:
+        unit: unit rows, shape (n, d).
+        near: the cosine.
+    """
+    cluster = find_near_duplicates(unit, near)
+    order = np.argsort(cluster, kind="stable")
+    starts = np.flatnonzero(np.diff(cluster[order], prepend=-1))
+    gone = np.zeros(len(unit), dtype=bool)
+    for members in np.split(order, starts[1:]):
+        if len(members) < 2:
+            continue
+        part, stays = unit[members], np.ones(len(members), dtype=bool)
+        for i in range(len(members) - 1):
+            if stays[i]:
+                stays[i + 1 :] &= part[i + 1 :] @ part[i] < np.float32(near - SLACK)
+        gone[members] = ~stays
+    return np.flatnonzero(gone)
 
 
 def _first_copies(unit: Vectors) -> NDArray[np.int64]:

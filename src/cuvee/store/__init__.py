@@ -12,9 +12,7 @@ from cuvee.store.folder import (
     TrialCounts,
     count_trials,
     hold_file,
-    is_run_folder,
     list_parts,
     read_failures,
     read_trials,
-    repair_trials,
 )

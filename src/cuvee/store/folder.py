@@ -59,24 +59,6 @@ def read_log(folder: Path) -> list[Entry]:
     return found
 
 
-def repair_trials(folder: Path) -> str | None:
-    """Keep every trial of a run folder that can still be read.
-
-    Returns:
-        What was done; None where all was whole.
-    """
-
-    def fix(_: str, row: databases.Row) -> databases.Row | None:
-        wanted = hash_row(row)
-        return (*row[:-1], wanted) if row[-1] in (None, wanted) else None
-
-    path = folder / TRIALS
-    if path.exists():
-        return databases.repair_database(path, SCHEMA, fix, or_empty=True)
-    databases.make_database(path, SCHEMA)
-    return f"{path}: made again, without trials"
-
-
 # --- trials ---
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialCounts:
@@ -290,11 +272,6 @@ def take_lock(path: Path, held: Path, what: str = "this run folder") -> int:
     return handle
 
 
-def is_run_folder(path: Path) -> bool:
-    """Whether a folder is or was a run folder, however much of it is gone."""
-    return any((path / name).exists() for name in (LOCK, TRIALS, FILE))
-
-
 def list_parts(path: Path) -> list[Path]:
     """The run folder; of a cross-fitted study also that of each fold after the first."""
     names = (TRIALS, FILE, LEDGER)
@@ -345,8 +322,6 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         with ExitStack() as opened:
             opened.callback(os.close, self._lock)
             self._log = read_log(self.path)
-            if self._log and not database.exists():
-                raise databases.tell_damage(database, "it was deleted", databases.TRIALS_LOST)
             with self._guard(database):
                 databases.make_database(database, SCHEMA)
             databases.check_database(database, databases.TRIALS_LOST)
