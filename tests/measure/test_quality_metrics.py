@@ -44,7 +44,8 @@ def label_noise(swapped, seed, n=300, m=240, **options):
 
 
 def test_the_names_are_pinned():
-    assert list(METRICS) == ["label_agreement", "label_noise", "degenerate_rate", "leakage", "set_leak"]
+    of_pairs = ["groundedness", "answer_copy_rate", "answer_repeat_rate", "answer_length_distance", "reader_agreement"]
+    assert list(METRICS) == ["label_agreement", "label_noise", "degenerate_rate", *of_pairs, "leakage", "set_leak"]
 
 
 @pytest.mark.parametrize("swapped", [0.0, 0.1, 0.3])
