@@ -6,8 +6,8 @@
 ``record`` embeds the data sets of the folder ``DATA`` and trains every cell of every world (``advice_worlds.py``): two
 to five draws of real rows for each number of rows a label. ``replay`` trains nothing: a study draws its subsamples and
 held-out items from a world, its trials go to ``cuvee.recommend``, and each policy chooses a pool and an amount, or the
-real rows alone. Regret is what the choice truly scores less than the best cell, the real rows among them. Repeats are
-seeded. With ``--check`` the exit code is 1 where a bar is missed.
+real rows alone. Regret is what the choice truly scores less than the best cell, the real rows and repeated ones among
+them. Repeats are seeded. With ``--check`` the exit code is 1 where a bar is missed.
 """
 
 from __future__ import annotations
@@ -112,8 +112,9 @@ REAL, POOLED, PAPER, MOST, LEAST = (
     "real rows alone", "everything pooled, all rows", "middle diversity, share .5", "most diverse pool, all rows",
     "least diverse pool, all rows",
 )  # fmt: skip
-HIGHEST, VERDICT, LEAN = "highest mean on validation", "Cuvée's verdict", "Cuvée's lean"
-POLICIES = (REAL, POOLED, PAPER, MOST, LEAST, HIGHEST, VERDICT, LEAN)
+HIGHEST, REPEATING = "highest mean on validation", "highest mean, repeated real rows too"
+VERDICT, LEAN = "Cuvée's verdict", "Cuvée's lean"
+POLICIES = (REAL, POOLED, PAPER, MOST, LEAST, HIGHEST, REPEATING, VERDICT, LEAN)
 SAMPLERS = {"tpe": "Optuna's TPE", "gp": "Optuna's GP"}
 
 
@@ -124,11 +125,15 @@ def choose_all(world: World, advice: Advice) -> dict[str, Cell]:
     pooled = whole.get(TOGETHER, whole[ordered[0]])
     middle = ordered[(len(ordered) - 1) // 2]
     even = min((c for c in world.blends if c.level == middle), key=lambda c: abs(c.share - 0.5))
-    seen = {s.cell: s.accuracy for s in advice.cells if s.cell.kind in ("blend", "real-only")}
+    every = {s.cell: s.accuracy for s in advice.cells}
+    seen = {cell: value for cell, value in every.items() if cell.kind in ("blend", "real-only")}
     assert advice.best is not None
     assert advice.lean is not None
     used = advice.best.cell if advice.decision == "use" else world.real
-    leant = advice.lean.cell if advice.lean.gain > 0 else world.real
+    leant = advice.lean.cell
+    if advice.lean.gain <= 0:
+        repeated = (c for c in world.answers if (c.kind, c.share) == ("real-duplicated", leant.share))
+        leant = next(repeated) if advice.lean.repeated > 0 else world.real
     return {
         REAL: world.real,
         POOLED: pooled,
@@ -136,6 +141,7 @@ def choose_all(world: World, advice: Advice) -> dict[str, Cell]:
         MOST: whole[ordered[-1]],
         LEAST: whole[ordered[0]],
         HIGHEST: max(seen, key=lambda cell: seen[cell]),
+        REPEATING: max(every, key=lambda cell: every[cell]),
         VERDICT: used,
         LEAN: used if advice.decision == "use" else leant,
     }
@@ -176,10 +182,10 @@ class Result:
 
     Attributes:
         gains: of what each policy chose.
-        best: of the best cell, at least 0.
+        best: of the best cell, real rows and repeated ones among them.
         best_amount: of the best amount of the pool that the lean chose, at least 0.
         whole: of all rows of that pool.
-        chose_all: whether verdict and lean chose all rows of a pool.
+        takes: whether verdict and lean chose none of a pool, part of it or all.
         covered: of the cells' intervals on validation, whether each holds the true gain.
         confirmed: whether the confirmation's does.
     """
@@ -192,7 +198,7 @@ class Result:
     best: float
     best_amount: float
     whole: float
-    chose_all: dict[str, bool]
+    takes: dict[str, Literal["none", "part", "all"]]
     covered: tuple[bool, ...]
     confirmed: bool
 
@@ -227,10 +233,13 @@ def replay_once(world: World, budget: Budget, seed: int, searches: Sequence[str]
         world=world.number,
         decision=advice.decision,
         gains={policy: truth[cell] for policy, cell in chosen.items()},
-        best=max(0.0, *(truth[c] for c in world.blends)),
+        best=max(truth.values()),
         best_amount=max(0.0, *(truth[c] for c in own)),
         whole=next(truth[c] for c in own if c.whole),
-        chose_all={policy: chosen[policy].whole for policy in (VERDICT, LEAN)},
+        takes={
+            policy: "none" if chosen[policy].kind != "blend" else "all" if chosen[policy].whole else "part"
+            for policy in (VERDICT, LEAN)
+        },
         covered=tuple(
             s.gains[0].low <= truth[s.cell] <= s.gains[0].high for s in advice.cells if s.cell.kind == "blend"
         ),
@@ -250,7 +259,7 @@ def error_by_world(results: Sequence[Result], values: np.ndarray) -> float:
 # --- tables -----------------------------------------------------------------------------------------------
 def tell_policies(budget: Budget, results: Sequence[Result]) -> tuple[list[str], bool]:
     """The table of policies at one budget, and whether the bar is met."""
-    policies = sorted(results[0].gains, key=[*POLICIES[:6], *SAMPLERS.values(), *POLICIES[6:]].index)
+    policies = sorted(results[0].gains, key=[*POLICIES[:7], *SAMPLERS.values(), *POLICIES[7:]].index)
     regret = {p: np.array([(r.best - r.gains[p]) / POINT for r in results]) for p in policies}
     lines = [
         f"### {budget.name}: {budget.validation} validation and {budget.test} test items, {budget.subsamples} "
@@ -328,11 +337,10 @@ def tell_pools(budget: Budget, found: dict[tuple[str, int, str], list[Result]]) 
     for (name, rows, level), own in found.items():
         parts = []
         for policy in (LEAN, VERDICT):
-            whole = np.mean([r.chose_all[policy] for r in own])
-            none = np.mean([r.gains[policy] == 0.0 for r in own])
-            parts.append(f"{100 * none:.0f} / {100 * (1 - none - whole):.0f} / {100 * whole:.0f}")
+            takes = Counter(r.takes[policy] for r in own)
+            parts.append(" / ".join(f"{100 * takes[part] / len(own):.0f}" for part in ("none", "part", "all")))
         wrong = [
-            f"{sum(r.chose_all[p] and r.best_amount - r.whole > POINT for r in own)} of "
+            f"{sum(r.takes[p] == 'all' and r.best_amount - r.whole > POINT for r in own)} of "
             f"{sum(r.best_amount - r.whole > POINT for r in own)}"
             for p in (LEAN, VERDICT)
         ]

@@ -2,9 +2,9 @@
 
     python benchmarks/advice_pools.py DATA --out FOLDER [--only SET ...]
 
-Of each label 20 real rows are the training rows, drawn at random; all others are held out. ``cuvee generate`` writes
-rows like those at two temperatures. ``FOLDER/NAME_embedded`` gets train, held_out and synthetic, for
-``advice.py record FOLDER --only ...``.
+Of each label 40 real rows are the training rows, drawn at random; all others are held out. ``cuvee generate`` writes
+rows like the first 20 of those at two temperatures. ``FOLDER/NAME_embedded`` gets seeds (these 20), train, held_out and
+synthetic, for ``advice.py record FOLDER --only ...``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cuvee.study.demo import read_headlines
 from recorded_grids import read_rows
 
 TEMPERATURES = 0.3, 1.0
-REAL_ROWS = 20
+REAL_ROWS, SEED_ROWS = 40, 20
 # what the texts are, and rows of each label at each temperature
 SETS = {
     "bbc_headlines": ("news headlines", 60),
@@ -61,7 +61,8 @@ def main() -> int:
         by_label: dict[str, list[dict[str, str]]] = defaultdict(list)
         for row in rows:
             by_label[row["label"]].append(row)
-        write_rows(folder / "train.jsonl", [row for own in by_label.values() for row in own[:REAL_ROWS]])
+        for part, count in (("seeds", SEED_ROWS), ("train", REAL_ROWS)):
+            write_rows(folder / f"{part}.jsonl", [row for own in by_label.values() for row in own[:count]])
         write_rows(folder / "held_out.jsonl", [row for own in by_label.values() for row in own[REAL_ROWS:]])
         made = []
         for temperature in TEMPERATURES:
@@ -69,7 +70,7 @@ def main() -> int:
             if not path.exists():
                 subprocess.run(
                     [
-                        sys.executable, "-m", "cuvee", "generate", str(folder / "train.jsonl"), "--out", str(path),
+                        sys.executable, "-m", "cuvee", "generate", str(folder / "seeds.jsonl"), "--out", str(path),
                         "--rows", str(rows_per_label), "--temperature", f"{temperature:g}", "--describe", describe,
                         "--max-tokens", "24",
                     ],

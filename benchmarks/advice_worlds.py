@@ -97,8 +97,8 @@ PLANS: dict[str, Plan] = {
         held_out=("gptaug_banking/test",),
         pool="gptaug_banking/synthetic",
         paraphrases=(10, 4, 2),
-        rows_per_label=(1, 3),
-        real_rows=20,
+        rows_per_label=(1, 3, 10, 30),
+        real_rows=35,
         worlds=2,
     ),
     "gptaug_stackoverflow, own paraphrases": replace(
@@ -120,8 +120,8 @@ PLANS: dict[str, Plan] = {
             real=f"{name}_embedded/train",
             held_out=(f"{name}_embedded/held_out",),
             pool=f"{name}_embedded/synthetic",
-            rows_per_label=(1, 3, 10),
-            real_rows=20,
+            rows_per_label=(1, 3, 10, 30),
+            real_rows=40,
             worlds=2,
         )
         for name in ("bbc_headlines", "clinc_banking15", "snips")  # made by advice_pools.py

@@ -25,7 +25,7 @@ def test_rates_and_biases_with_sixty_repeats():
     found = {}
     for part, what, value in rows:
         found.setdefault(part, {})[what] = value
-    assert len(found["false inverted U"]) == 48 and max(found["false inverted U"].values()) <= 0.15
+    assert len(found["false inverted U"]) == 54 and max(found["false inverted U"].values()) <= 0.15
     assert max(found["false two lines"].values()) <= 0.2 and max(found["any shape"].values()) <= 0.2
     assert min(found["power"].values()) >= 0.4 and min(found["planned power"].values()) >= 0.6
     assert len(found["coverage"]) == 27 and min(found["coverage"].values()) >= 0.82

@@ -293,3 +293,20 @@ def test_one_draw_leans_with_the_spread_that_studies_have():
     better = {REAL: 0.6, REPEATED: 0.6, blend("1"): 0.6, blend("2"): 0.63, blend("4"): 0.6}
     one, several = lean_of(better, draws=1), lean_of(better, draws=5)
     assert 0.5 < one.lean.probability < several.lean.probability
+
+
+def test_a_lean_goes_by_the_score_and_knows_that_real_rows_can_be_repeated():
+    """Baselines that no draw changes are trained once, which is no lack of draws."""
+
+    def lean(repeated, blends):
+        cells = {dataclasses.replace(blend("2"), share=share): rate for share, rate in blends.items()}
+        again = {dataclasses.replace(REPEATED, share=share): rate for share, rate in repeated.items()}
+        trials = make_trials({REAL: 0.7, **again, **cells}, items=3000)
+        once = [t for t in trials if t.cell.kind == "blend" or t.draw.generation == 0]
+        return recommend_mixture(once, level_ranks=RANKS)
+
+    hurt = lean({0.5: 0.7, 0.9: 0.6}, {0.5: 0.72, 0.9: 0.695})
+    assert hurt.lean.cell.share == 0.5 and hurt.lean.gain == pytest.approx(0.02, abs=0.01)
+    as_good = lean({0.5: 0.8, 0.75: 0.8}, {0.5: 0.74, 0.75: 0.76})
+    assert as_good.lean.gain < 0 and as_good.lean.repeated == pytest.approx(0.1, abs=0.02)
+    assert as_good.today.startswith("If you decide today: repeat the real rows to 4 times their number (+")

@@ -515,13 +515,13 @@ _SPREADS = 0.01 * np.array([0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 
 _USUAL = 0.03  # scale of their half-normal prior
 _ONE_DRAW = 0.024  # SD of a gain over draws where one draw does not tell
 _MOST_SHARED = 0.95
-_BASELINES = 0.01  # prior standard deviation of what repeating real rows gains over the real rows alone
+_BASELINES = 0.03  # prior standard deviation of what repeating real rows gains over the real rows alone
 
 
 def find_lean(
     grid: Mapping[Cell, CellTable], validated: Mapping[Cell, Sequence[Gain]], confirmed: Mapping[Cell, Sequence[Gain]]
 ) -> Lean | None:
-    """The blend with the highest expected gain over both baselines; None where no blend has both.
+    """The blend with the highest expected score, and its gain over both baselines; None where no blend has both.
 
     A verdict errs rarely and therefore often says nothing. Who must decide today wants the better bet. The gains
     ``g`` of the blends over one baseline are read as
@@ -543,9 +543,11 @@ def find_lean(
     errors.
 
     A blend must help over both baselines. The lower of two noisy numbers is too low where the truth is the same, so
-    of the difference between the two baselines only the part counts that is beyond its own error (with a prior of 1
-    point). With one generation draw the spread over draws is unknown; 2.4 points are taken, the median of recorded
-    studies.
+    of the difference between the two baselines only the part counts that is beyond its own error (with a prior of 3
+    points); what is left out counts half for either baseline. The blend is the one with the highest expected score,
+    that is gain over the real rows alone: the one that gains most over both may score lower, where repeating real
+    rows hurts at some amounts. With one generation draw the spread over draws is unknown; 2.4 points are taken, the
+    median of recorded studies.
 
     Args:
         grid: all cells of one trainer, loss and number of real rows.
@@ -555,35 +557,33 @@ def find_lean(
     cells = [c for c, gains in validated.items() if {g.over for g in gains} >= set(BASELINES)]
     if not cells:
         return None
-    means, chances = [], []
+    found = []
     for over in BASELINES:
         gains = [next(g for g in validated[c] if g.over == over) for c in cells]
         again = {cells.index(c): g for c in confirmed if c in cells for g in confirmed[c] if g.over == over}
-        mean, chance = _weigh_gains(cells, gains, again, find_shared_part(grid, cells, gains))
-        means.append(mean)
-        chances.append(chance)
-    kept = np.array([_keep_difference(grid, cell) for cell in cells])
-    expected = _take_lower(means, kept)
-    probable = special.ndtr(_take_lower([special.ndtri(np.clip(c, 1e-12, 1.0 - 1e-12)) for c in chances], kept))
-    best = int(np.argmax(expected))
-    return Lean(cell=cells[best], probability=float(probable[best]), gain=float(expected[best]))
+        found.append(_weigh_gains(cells, gains, again, find_shared_part(grid, cells, gains)))
+    (first, first_chances), (second, second_chances) = found
+    kept = np.array([_keep_difference(grid, cell, validated[cell][0]) for cell in cells])
+    repeated = kept * (first - second)
+    best = int(np.argmax(first + second + repeated))
+    z, other = special.ndtri(np.clip([first_chances[best], second_chances[best]], 1e-12, 1.0 - 1e-12))
+    return Lean(
+        cell=cells[best],
+        probability=float(special.ndtr((z + other - kept[best] * abs(z - other)) / 2.0)),
+        gain=float(first[best] + second[best] - abs(repeated[best])) / 2.0,
+        repeated=float(repeated[best]),
+    )
 
 
-def _keep_difference(grid: Mapping[Cell, CellTable], cell: Cell) -> float:
-    """The part of the difference between the baselines of a cell that is to be believed."""
+def _keep_difference(grid: Mapping[Cell, CellTable], cell: Cell, gain: Gain) -> float:
+    """The part of the difference between the baselines of a cell that is to be believed; ``gain`` is over one."""
     real, repeated = (find_baseline(grid, cell, kind) for kind in BASELINES)
     difference = None if real is None or repeated is None else difference_of(repeated, real)
     if difference is None:
         return 1.0
     found = split_variance(difference)
-    variance = found.measure().variance + (_ONE_DRAW**2 if found.draws == 1 else 0.0)
+    variance = found.measure().variance + (0.0 if gain.speaks_of_draws else _ONE_DRAW**2)
     return _BASELINES**2 / (_BASELINES**2 + variance)
-
-
-def _take_lower(both: Sequence[Floats], kept: Floats) -> Floats:
-    """The lower of two numbers a cell, of whose difference the part ``kept`` is believed."""
-    first, second = both
-    return np.asarray((first + second) / 2.0 - kept * np.abs(first - second) / 2.0)
 
 
 def _find_variance(gain: Gain) -> float:

@@ -2,7 +2,8 @@
 
 **Inverted U** is the intersection-union test (Berger 1982, Technometrics 24): some interior level beats
 *both* ends, each by a one-sided paired test; the p-value of an interior level is
-the larger of its two, and Bonferroni's correction covers the choice among interior levels. Its level holds
+the larger of its two, and Dunnett's correction covers the choice among interior levels, which all share the noise of
+the end that they are compared with (:func:`~cuvee.recommend.statistics.adjust_choice`). Its level holds
 whatever the truth is, a rising curve that saturates included, where the sign of a fitted quadratic term
 is wrong up to 95% of the time. **U-shaped** is its mirror image. **Rising** and **falling** compare the two
 ends, one-sided, corrected for asking both ways, and for turns as a third where there are interior levels, so that a
@@ -50,7 +51,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cuvee.recommend.cells import CellTable
-from cuvee.recommend.statistics import pool_spreads, split_variance
+from cuvee.recommend.statistics import adjust_choice, pool_spreads, split_variance
 from cuvee.records import Cell, Estimate, Floats, ManipulationCheck, Measurement, Shape, ShapeTest
 from cuvee.records.advice import TwoLines
 
@@ -101,8 +102,8 @@ def _find_p_values(pairs: LevelPairs, *, levels: int, delta: float) -> tuple[dic
     if interiors:
         over = [max(above(k, 0), above(k, last)) for k in interiors]
         under = [max(above(0, k), above(last, k)) for k in interiors]
-        p_values["inverted-U"] = min(1.0, min(over) * len(interiors))
-        p_values["U-shaped"] = min(1.0, min(under) * len(interiors))
+        p_values["inverted-U"] = adjust_choice(min(over), len(interiors))
+        p_values["U-shaped"] = adjust_choice(min(under), len(interiors))
         peaks = {"inverted-U": interiors[int(np.argmin(over))], "U-shaped": interiors[int(np.argmin(under))]}
     ways = 3.0 if interiors else 2.0
     p_values["rising"] = min(1.0, ways * above(last, 0))

@@ -75,13 +75,15 @@ class TwoLines:
 class Lean:
     """What the evidence favours, settled or not.
 
-    ``cell`` is the blend with the highest expected gain, ``gain`` that gain over the better of both baselines as a
-    fraction, shrunk for the choice among many, and ``probability`` that it helps over both.
+    ``cell`` is the blend with the highest expected score, ``gain`` its expected gain over the better of both baselines
+    as a fraction, shrunk for the choice among many, and ``probability`` that it helps over both. ``repeated`` is what
+    repeating the real rows to the same total is expected to gain over the real rows alone.
     """
 
     cell: Cell
     probability: float
     gain: float
+    repeated: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,7 @@ class ShapeTest:
     """The verdict on the shape of accuracy over the levels of one dial at one share.
 
     ``levels`` stand in the order of their measured diversity where all were measured, else in the expected one;
-    ``means`` has one accuracy a level; ``p_values`` the p-value of each alternative that was tested (after Bonferroni
+    ``means`` has one accuracy a level; ``p_values`` the p-value of each alternative that was tested (after Dunnett
     over interior levels). ``peak`` is the interior level that speaks most for an inverted U or a U. ``draws`` are
     generation draws. ``two_lines`` is the second test, over measured diversity, where that is known. ``interpreted``
     is False where the levels that the verdict rests on were measured and do not differ: it then says nothing about
