@@ -29,7 +29,7 @@ def test_copies_can_be_used_and_are_not_overwritten(tmp_path, capsys):
     folder = tmp_path / "mine"
     assert call(capsys, "prompts", "--out", folder)[0] == 0
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in BUILT_IN.iterdir()}
-    assert "instruction_chat_system.jinja: already there" in refused(capsys, "prompts", "--out", folder)
+    assert "conversation_chat_system.jinja: already there" in refused(capsys, "prompts", "--out", folder)
     assert call(capsys, "prompts", "label_chat_user", "--out", tmp_path / "one")[0] == 0
     assert [p.name for p in (tmp_path / "one").iterdir()] == ["label_chat_user.jinja"]
     (tmp_path / "one" / "label_chat_user.jinja").write_text("MORE OF {{ label }}!")

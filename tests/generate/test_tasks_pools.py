@@ -7,6 +7,7 @@ import pytest
 
 from asking import generate_pools, generate_to_target
 from cuvee.corpus import Corpus
+from cuvee.corpus.forms import split_turns
 from cuvee.errors import ConfigError, GenerationError
 from cuvee.generate.calls import Sampling
 from cuvee.generate.client import LLMClient
@@ -95,6 +96,58 @@ def test_answers_that_copy_run_on_or_are_not_grounded_are_asked_for_again(llm):
     both = {"answer repeats what it answers", "answer too long"}
     assert both <= told[None].keys() and "answer not grounded in what it is about" not in told[None]
     assert both | {"answer not grounded in what it is about"} <= told[0.5].keys()
+
+
+CHATS = Corpus.from_rows(
+    [
+        {
+            "text": f"[system] Be kind.\n\n[user] what is thing {i}\n\n[assistant] it is one\n\n[user] and which {i}",
+            "target": f"Sure! thing {i}\n\nand more",
+        }
+        for i in range(5)
+    ],
+    task="generation",
+)
+
+
+def write_chat(body):
+    """A conversation, a reply or a turn of words of the request, in the form that was asked for."""
+    words = write_text(body, words=8).split()
+    turns = f"[user] {words[0]} {words[1]}\n[assistant] {words[2]}\n\n[user] {' '.join(words[3:6])}"
+    reply, said = f"Sure! {' '.join(words[6:])}\n\nbye", " ".join(words[:4])
+    told = body.get("prompt") or body["messages"][0]["content"]
+    if "schema" in str(body.get("response_format")):
+        return json.dumps({"conversation": turns, "user": said, "reply": reply})
+    last = told.rsplit("\n", 1)[-1].partition(",")[0].strip(":")
+    heads = {"Conversation": f" {turns}\nReply: {reply}\n=====", "User": f" {said}\nReply: {reply}\n====="}
+    return heads.get(last, f" {reply}\n=====")
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+@pytest.mark.parametrize("kind", ["conversation", "reply", "turn"])
+def test_chats_are_written_whole_by_their_reply_or_by_the_next_turn(llm, kind, api):
+    llm.text = write_chat
+    (pool,) = generate(llm, CHATS, kind=kind, api=api, rows_per_label=2)
+    assert choose_kind(CHATS, None) == "conversation" and pool.corpus.task == "generation"
+    known = [split_turns(text) for text in CHATS.texts]
+    whole = [[*turns, ("assistant", said)] for turns, said in zip(known, CHATS.targets, strict=True)]
+    for text, target in zip(pool.corpus.texts, pool.corpus.targets, strict=True):
+        turns = split_turns(text)
+        assert target.startswith("Sure! ") and target.endswith("\n\nbye") and turns[-1][0] == "user"
+        if kind == "conversation":
+            assert [role for role, _ in turns] == ["user", "assistant", "user"]
+        else:
+            assert turns in known if kind == "reply" else turns[:-1] in whole
+    if kind != "conversation":  # two rows about each conversation, which are one group
+        assert Counter(Counter(pool.corpus.groups).values()) == {2: 5}
+        assert len(llm.bodies) == 10 and not set(pool.corpus.ids) & set(CHATS.ids)
+
+
+def test_a_conversation_that_is_none_is_malformed(llm):
+    for wrong in ("who won the cup?", "[user] hello there\n\n[assistant] hello to you"):
+        llm.text = lambda body, said=wrong: json.dumps({"conversation": said, "reply": write_text(body)})
+        with pytest.raises(GenerationError, match="rejected as malformed"):
+            generate(llm, CHATS, rows_per_label=1)
 
 
 def test_the_kind_follows_the_task_and_what_the_rows_have(llm):

@@ -23,7 +23,12 @@ QUESTIONS = Corpus.from_rows(
     ],
     task="generation",
 )
+CHATS = Corpus.from_rows(
+    [{"text": f"[user] What {i}?\n\n[assistant] It.\n\n[user] And {i}?", "target": f"Yes {i}."} for i in range(5)],
+    task="generation",
+)
 ROWS = {
+    **dict.fromkeys(("conversation", "reply", "turn"), CHATS),
     "label": Corpus.from_rows([{"text": f"text {i}", "target": "card_arrival"} for i in range(5)]),
     "query": Corpus.from_rows(
         [{"text": f"query {i}", "target": f"passage\n\n{i}"} for i in range(5)], task="retrieval"
@@ -72,21 +77,23 @@ def test_every_kind_asks_in_both_forms(kind, api):
     said = request.prompt or "\n".join(content for _, content in request.messages)
     assert all(part in said for part in ("odd things", "rain", "tone: dry"))
     train, writing = ROWS[kind], WRITINGS[kind]
-    shown = [i for i, text in enumerate(train.texts) if text in said]
-    assert len(shown) == 4
+    own = train.targets if train is CHATS else train.texts
+    shown = [i for i, text in enumerate(own) if text in said]
+    assert len(shown) == 4 + (kind == "turn")  # whose conversation has its own reply
     if writing.source is not None:
-        source = next(iter(find_strata(train, kind).values())).source
-        assert source in said
-        place = (train.targets if kind == "query" else train.contexts).index(source)
-        assert place not in shown  # its own row would give the question away
-    if writing.pair:
-        assert (request.schema is not None) == (api == "chat")
+        stratum = next(iter(find_strata(train, kind).values()))
+        assert stratum.source in said
+        assert kind == "turn" or not set(stratum.own) & set(shown)  # its own row would give the question away
+    if writing.is_single:
+        assert (request.schema is not None) == (api == "chat" and writing.pair)
         assert request.sampling.max_tokens == 128
     else:
         assert (request.schema, request.sampling.max_tokens) == (None, 48)
     if api == "completions":
         stops = {"question": ("\n=====", "\nContext:", "\nQuestion:"), "story": ("\n=====", "\nBeginning:"),
-                 "instruction": ("\n=====", "\nInstruction:")}  # fmt: skip
+                 "instruction": ("\n=====", "\nInstruction:"), "conversation": ("\n=====", "\nConversation:"),
+                 "reply": ("\n=====", "\nConversation:", "\nReply:"),
+                 "turn": ("\n=====", "\nConversation:", "\nUser:")}  # fmt: skip
         assert request.sampling.stop == stops.get(kind, ("\n",))
 
 

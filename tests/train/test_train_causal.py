@@ -1,11 +1,13 @@
 """Fine-tuning a causal language model: a tiny one made on the spot, and SmolLM2 from its GGUF file."""
 
 import dataclasses
+import json
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
+from command_line import call
 from cuvee.corpus import Corpus
 from cuvee.corpus.forms import render_turns
 from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
@@ -16,6 +18,7 @@ from cuvee.train.causal import leave_out, load_causal, train_causal
 from cuvee.train.losses import TrainingRows, build_loss
 from cuvee.train.settings import TextWriter, TrainSettings, read_description
 from cuvee.train.weighting import AdjustedLoss
+from local_llm import LocalLLM, write_text
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -209,6 +212,66 @@ def test_trl_puts_the_loss_on_the_answer_alone(tiny, chat, tmp_path, form):
         assert told.strip() == (f"{target}</s>" if form == "prompt-completion" else target)
         pair = model_of(model, max_length=96).tokenize(prompt, target)
         assert tuple(row["input_ids"][: len(pair.prompt)]) == pair.prompt
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # TRL's own
+@pytest.mark.parametrize("kind", ["conversation", "reply", "turn"])
+def test_a_file_of_chats_is_continued_measured_mixed_and_trained_by_trl(chat, tmp_path, capsys, kind):
+    if not find_spec("trl"):
+        pytest.skip("needs trl")
+    import datasets
+    import trl
+
+    real, pool, blend = tmp_path / "real.jsonl", tmp_path / "pool.jsonl", tmp_path / "blend"
+    said = [("human", "the cup {}"), ("gpt", "oil {}"), ("human", "price {}"), ("gpt", "falls {}")]
+    chats = [[{"from": who, "value": text.format(i)} for who, text in said] for i in range(6)]
+    real.write_text("".join(json.dumps({"conversations": turns}) + "\n" for turns in chats), encoding="utf-8")
+
+    def write(body):
+        one, two, three, *rest = write_text(body, words=6).split()
+        whole = {"conversation": f"[user] {one}\n\n[assistant] {two}\n\n[user] {three}", "user": f"{three} {one}"}
+        reply = " ".join(rest)
+        return json.dumps({**whole, "reply": reply}) if body.get("response_format") else reply
+
+    server = LocalLLM()
+    server.text = write
+    given = ["--kind", kind, "--rows", 6 if kind == "conversation" else 1, "--out", pool]
+    try:
+        url = f"http://127.0.0.1:{server.port}/v1"
+        code, _, err = call(capsys, "generate", real, "--base-url", url, "--model", "tiny", *given)
+        assert code == 0, err
+    finally:
+        server.close()
+    code, out, err = call(
+        capsys,
+        "measure",
+        pool,
+        "--against",
+        real,
+        "--by",
+        "role",
+        "--encoder",
+        "hashing",
+        "--json",
+        "--metric",
+        "vendi_q1",
+    )
+    assert code == 0, err
+    turns = {"conversation": (12, 12), "reply": (12, 12), "turn": (18, 18)}[kind]
+    assert tuple(json.loads(out)["parts"][role]["n"] for role in ("user", "assistant")) == turns
+    assert call(capsys, "mix", real, pool, "--share", 0.5, "--out", blend)[0] == 0
+    loaded = datasets.load_dataset("parquet", data_dir=str(blend), split="train", cache_dir=str(tmp_path))
+    assert {"conversations", "messages", "prompt", "completion"} <= set(loaded.column_names) and len(loaded) == 12
+    how = trl.SFTConfig(
+        output_dir=str(tmp_path / "out"), report_to=[], max_length=160, use_cpu=True, bf16=False, max_steps=1
+    )
+    trainer = trl.SFTTrainer(model=chat, args=how, train_dataset=loaded)
+    for row, made in zip(trainer.train_dataset, loaded, strict=True):
+        learnt = trainer.processing_class.decode([token for token in row["labels"] if token != -100])
+        assert learnt.strip() == made["completion"][0]["content"] == made["messages"][-1]["content"]
+        assert [turn["value"] for turn in made["conversations"]] == [turn["content"] for turn in made["messages"]]
+    assert trainer.train().global_step == 1
 
 
 # --- log probabilities ---

@@ -23,6 +23,7 @@ from cuvee.corpus import Task
 from cuvee.corpus.table import BlendForm
 from cuvee.encoders import DEFAULT_ENCODER
 from cuvee.evaluate import ITEM_SCORES
+from cuvee.generate.parsing import Kind
 from cuvee.measure import METRICS
 from cuvee.measure.findings import RULES
 from cuvee.records import Regime
@@ -71,8 +72,10 @@ class EvaluateConfig(Section):
 class WritingConfig(Section):
     """What the LLM writes, with which prompts, and what of it is taken."""
 
-    kind: Literal["label", "query", "question", "instruction", "story"] | None = Field(
-        None, description="null: label, query, or question where rows have a context, else instruction, by the task"
+    kind: Kind | None = Field(
+        None,
+        description="null: label, query, or question where rows have a context, else conversation where most have "
+        "several turns, else instruction, by the task",
     )
     prompts: Located | None = Field(None, description="folder of your own prompts; `cuvee prompts --out` copies ours")
     sources: Located | None = Field(

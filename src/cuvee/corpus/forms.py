@@ -319,6 +319,11 @@ def split_turns(text: str) -> list[Turn]:
     return [*zip(parts[1::2], parts[2::2], strict=True)]
 
 
+def join_turns(text: str, *turns: Turn) -> str:
+    """A text with further turns at its end."""
+    return render_turns([*split_turns(text), *turns])
+
+
 def add_context(context: str, text: str) -> str:
     """A context, a blank line and the text; of several turns, the user's first one is about it."""
     turns = split_turns(text)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from cuvee import defects
 from cuvee.corpus import Corpus, normalise_text, split_tokens
+from cuvee.corpus.forms import split_turns
 from cuvee.errors import ConfigError
 from cuvee.generate import parsing
 from cuvee.generate.calls import Answer, Failure, Outcome, Request
@@ -59,9 +60,11 @@ class AcceptanceFilter:
         self, *, train: Corpus, writer: PromptWriter, rules: AcceptanceRules, least_words: int | None = None
     ) -> None:
         self.writer, self.rules = writer, rules
-        self._training = {normalise_text(text) for text in train.texts}
+        own = train.targets if writer.writing.kind == "reply" else train.texts
+        self._training = {normalise_text(text) for text in own}
+        self._fewest_turns = min([2, *(len(split_turns(text)) for text in train.texts)])
         self._taken: set[str] = set()
-        shortest = min((len(split_tokens(text)) for text in train.texts), default=2)
+        shortest = min((len(split_tokens(text)) for text in own), default=2)
         self._longest = defects.longest_answer(train.targets) if writer.writing.pair else 0
         self._least_words = min(2, shortest) if least_words is None else least_words
         self._refused: dict[str, str | None] = {}
@@ -83,8 +86,8 @@ class AcceptanceFilter:
                     f"{max(slot.examples) + 1} seed examples are wanted of label {slot.label!r}, it has "
                     f"{rows} training rows; drop the level or give more rows"
                 )
-            if slot.draft is not None and writing.pair:
-                served = ", ".join(name for name, other in parsing.WRITINGS.items() if not other.pair)
+            if slot.draft is not None and writing.is_single:
+                served = ", ".join(name for name, other in parsing.WRITINGS.items() if not other.is_single)
                 raise ConfigError(
                     f"dial 'base_then_refine' drafts a text alone, and kind {writing.kind!r} has two sides; kinds that "
                     f"it serves: {served}"
@@ -99,7 +102,7 @@ class AcceptanceFilter:
             keep_truncated=self.rules.keep_truncated, lines=self.writer.lines,
         )  # fmt: skip
         label = slot.label if writing.kind == "label" else writing.text
-        pair = writing if question.step == "row" and writing.pair else None
+        pair = writing if question.step == "row" and writing.is_single else None
         parsed = parsing.parse_answer(answer, demands, label=label, pair=pair)
         if parsed.target is not None and parsed.reason is None:
             return replace(parsed, reason=self._judge_pair(parsed.text, parsed.target, slot))
@@ -109,6 +112,10 @@ class AcceptanceFilter:
         return replace(parsed, reason=parsing.COPY_OF_TRAINING if is_copy else parsing.DRAFT)
 
     def _judge_pair(self, text: str, target: str, slot: Slot) -> str | None:
+        if self.writer.writing.kind == "conversation":
+            turns = split_turns(text)
+            if turns[-1][0] not in ("user", "tool") or len(turns) < self._fewest_turns:
+                return parsing.MALFORMED
         source, least = self.writer.strata[slot.label].source, self.rules.grounded
         reason = defects.pair_reason(text, target, source, self._longest)
         if reason is None and least is not None and defects.grounded_share(target, source or text) < least:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from cuvee import defects
 from cuvee.corpus import Corpus, Task, normalise_text, split_tokens
+from cuvee.corpus.forms import join_turns, render_turns, split_turns
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import hash_texts
 from cuvee.generate.calls import Answer
@@ -19,8 +20,9 @@ from cuvee.generate.dials.slots import ANY
 from cuvee.generate.replies import End, find_objects, how_ended, strip_thoughts, unwrap
 
 # What the LLM writes: a text for a label, a query for a passage, a question with its answer over a context, an
-# instruction with its response, or the beginning of a story with its continuation.
-Kind = Literal["label", "query", "question", "instruction", "story"]
+# instruction with its response, the beginning of a story with its continuation; of chats, a conversation with its last
+# reply, that reply alone, or what the user says next with the reply to it.
+Kind = Literal["label", "query", "question", "instruction", "story", "conversation", "reply", "turn"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +30,9 @@ class Writing:
     """How one kind is written.
 
     ``text`` and ``target`` name the two sides of a row, ``source`` what a row is written about, if anything. A
-    ``pair`` has both sides written by the LLM; else it writes the text, and the target is given. ``lines`` says that
-    the text too may have several lines, as targets of pairs may.
+    ``pair`` has both sides written by the LLM; else it writes the text, and the target is given (of a reply, the
+    conversation: the row has them the other way round). ``lines`` says that the text too may have several lines, as
+    targets of pairs may.
     """
 
     kind: Kind
@@ -39,6 +42,19 @@ class Writing:
     source: str | None = None
     pair: bool = False
     lines: bool = False
+
+    @property
+    def is_single(self) -> bool:
+        """Whether one request asks for one row, which no draft precedes."""
+        return self.pair or self.kind == "reply"
+
+    def compose(self, text: str, target: str, context: str | None) -> tuple[str, str, str | None]:
+        """Text, target and context of the row of what was written about ``context``, or to ``target``."""
+        if self.kind == "reply":
+            return target, text, None
+        if self.kind == "turn":
+            return join_turns(context or "", ("user", text)), target, None
+        return text, target, context
 
 
 WRITINGS: Mapping[Kind, Writing] = {
@@ -51,6 +67,15 @@ WRITINGS: Mapping[Kind, Writing] = {
         kind="instruction", task="generation", text="instruction", target="response", pair=True, lines=True
     ),
     "story": Writing(kind="story", task="generation", text="beginning", target="continuation", pair=True, lines=True),
+    "conversation": Writing(
+        kind="conversation", task="generation", text="conversation", target="reply", pair=True, lines=True
+    ),
+    "reply": Writing(
+        kind="reply", task="generation", text="reply", target="conversation", source="conversation", lines=True
+    ),
+    "turn": Writing(
+        kind="turn", task="generation", text="user", target="reply", source="conversation", pair=True, lines=True
+    ),
 }
 KINDS: tuple[Kind, ...] = tuple(WRITINGS)
 
@@ -86,7 +111,9 @@ def choose_kind(train: Corpus, kind: Kind | None, sources: Sequence[str] | None 
             return "label"
         if train.task == "retrieval":
             return "query"
-        return "question" if sources or any(context is not None for context in train.contexts) else "instruction"
+        if sources or any(context is not None for context in train.contexts):
+            return "question"
+        return "conversation" if 2 * sum(len(split_turns(t)) > 1 for t in train.texts) > len(train) else "instruction"
     fitting = [name for name, writing in WRITINGS.items() if writing.task == train.task]
     if kind not in fitting:
         raise ConfigError(f"kind {kind!r} is not for training rows of task {train.task!r}; valid: {', '.join(fitting)}")
@@ -97,8 +124,8 @@ def find_strata(train: Corpus, kind: Kind, sources: Sequence[str] | None = None)
     """The strata of a kind by name, sorted by name.
 
     ``label``: one a label, with its rows. ``query`` and ``question``: one a passage or context, with the rows of all
-    others, so that no example gives away what can be asked about it (all rows where there is no other). Else one,
-    with all rows.
+    others, so that no example gives away what can be asked about it (all rows where there is no other). ``reply`` and
+    ``turn``: the same of conversations, without and with their last reply. Else one, with all rows.
 
     Args:
         train: real training rows.
@@ -119,7 +146,10 @@ def find_strata(train: Corpus, kind: Kind, sources: Sequence[str] | None = None)
         }
     if writing.source is None:
         return {ANY: Stratum(name=ANY, known=range(len(train)))}
-    known = train.targets if kind == "query" else train.contexts
+    known: Sequence[str | None] = train.targets if kind == "query" else train.contexts
+    if kind in ("reply", "turn"):
+        ends = [[("assistant", target)] if kind == "turn" else [] for target in train.targets]
+        known = [join_turns(prompt, *end) for prompt, end in zip(train.prompts, ends, strict=True)]
     return _source_strata(known, writing.source, _distinct(known if sources is None else sources, writing.source))
 
 
@@ -200,6 +230,7 @@ _HEAD = re.compile(r"^[ \t]*\(?\**(\d{1,3})[.):]\**(?:[ \t]+|$)", flags=re.MULTI
 _NUMBERED_LINES = re.compile(r"\n\s*(?:\(?\d{1,3}[.):]|[-*•–])\s")
 _WRAPPED = re.compile(r"""\A\s*(?:\{|\[\s*[{"])|```""")
 _CALL = re.compile(r"\s*(?:<tool_call>|\[TOOL_CALLS\]|<\|python_tag\|>|<function[=>])")
+_TURN = re.compile(r"\n+(?=\[(?:system|user|assistant|tool)\] )")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`", "«": "»"}
 _ECHO = re.compile(
     r"^(?:text|example|answer|rewritten|original|paraphrase|draft|edited|headline|question|title)\s*:\s+", re.IGNORECASE
@@ -268,6 +299,10 @@ def parse_answer(answer: Answer, demands: Demands, *, label: str = "", pair: Wri
         return Parsed(text="", reason=_NO_ANSWER.get(end, THINKING))
     if _CALL.match(plain):
         return Parsed(text="", reason=TOOL_CALL)
+    if pair is not None and not pair.pair:  # a reply is all of the answer, in any words
+        text = _unquote(block(plain.partition(SEPARATOR)[0]))
+        text, cut = (text.rpartition(" ")[0].rstrip(), False) if cut and keep else (text, cut)
+        return Parsed(text=text, reason=TRUNCATED if cut else _target_objection(text, demands))
     if pair is None:
         wrapped = _is_odd(plain, _WRAPPED, demands.shown)
         inner = unwrap(plain, ("text", label.casefold())) if wrapped else plain
@@ -340,6 +375,8 @@ def _clean_pair(pair: Pair, writing: Writing) -> tuple[str, str]:
     target = block(pair.target)
     if not pair.whole:
         target = _unquote(target)
+    if writing.kind == "conversation":
+        return render_turns(split_turns(_TURN.sub("\n\n", block(pair.text)))), target
     if writing.lines:
         return _unquote(block(pair.text)), target
     return clean_text(one_line(pair.text), label=writing.text), target
@@ -434,6 +471,8 @@ _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "response": ("output", "answer"),
     "beginning": ("start", "opening"),
     "continuation": ("story", "ending"),
+    "conversation": ("chat", "dialogue"),
+    "reply": ("response", "answer", "assistant"),
 }
 
 

@@ -168,11 +168,12 @@ class PoolMaker:
         )
 
     def _make_corpus(self, level: Level, rows: Sequence[Attempt]) -> Corpus:
-        pairs = self._judge.writer.writing.pair
+        writing = self._judge.writer.writing
+        of_chats = writing.kind in ("reply", "turn")  # rows of one conversation are one group
         ids = {
             row.slot.key: f"{level.dial}-{hash_texts([row.slot.key, row.slot.label, row.text, *target])[:16]}"
             for row in rows
-            for target in [[row.target] if pairs else []]
+            for target in [[row.target] if writing.pair else []]
         }
         sources = {row.slot.parent for row in rows}
         together: dict[Request, str] = {}
@@ -184,11 +185,10 @@ class PoolMaker:
             [
                 {
                     "id": ids[row.slot.key],
-                    "text": row.text,
-                    "target": row.target,
-                    "context": row.context,
+                    **dict(zip(_SIDES, writing.compose(row.text, row.target, row.context), strict=True)),
                     "group": alone[row.slot.parent or row.slot.key]
-                    or (ids[row.slot.parent or row.slot.key] if row.slot.parent or row.slot.key in sources else None),
+                    or (ids[row.slot.parent or row.slot.key] if row.slot.parent or row.slot.key in sources else None)
+                    or (row.slot.label if of_chats else None),
                     "seed_ids": list(row.question.seed_ids),
                     "dial": level.dial,
                     "level": level.name,
@@ -249,6 +249,7 @@ class PoolMaker:
         return "; ".join(parts)
 
 
+_SIDES = ("text", "target", "context")
 _SAMPLING = ("temperature", "top_p", "min_p", "top_k", "max_tokens")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from cuvee.corpus import Corpus, split_tokens
+from cuvee.corpus.forms import render_turns, split_turns
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng, derive_seed, hash_value
 from cuvee.generate import parsing
@@ -112,7 +113,7 @@ class PromptWriter:
         kind = parsing.choose_kind(train, spec.kind, spec.sources)
         self._train, self._spec, self._api = train, spec, api
         self.writing: parsing.Writing = parsing.WRITINGS[kind]
-        self.rows = rows = 1 if self.writing.pair else spec.rows_per_request
+        self.rows = rows = 1 if self.writing.is_single else spec.rows_per_request
         self.strata: Mapping[str, parsing.Stratum] = parsing.find_strata(train, kind, spec.sources)
         self._places = {id_: i for i, id_ in enumerate(train.ids)}
         self._prompts = load_prompts() if spec.prompts is None else spec.prompts
@@ -121,7 +122,7 @@ class PromptWriter:
         self.lines = self.writing.kind == "label" and long >= LINES_SHARE * len(train)
         """Whether rows may have several lines, as real ones do."""
         self._plain = parsing.block if self.lines else parsing.one_line
-        self._room = _find_room(train) if self.writing.pair or self.lines else 0
+        self._room = _find_room(train) if self.writing.is_single or self.lines else 0
         self._wordings: dict[tuple[Slot, Step, bool], Request] = {}
         names = ("completion",) if api == "completions" else ("chat_system", "chat_user")
         files = [self._prompts.file(f"{kind}_{name}") for name in names]
@@ -151,7 +152,8 @@ class PromptWriter:
         if step in ("row", "draft"):
             rows = self._choose_rows(slot, attempt)
             seed_ids = [self._train.ids[i] for i in rows]
-            shown = tuple(self._plain(self._train.texts[i]) for i in rows)
+            own = self._train.targets if self.writing.kind == "reply" else self._train.texts
+            shown = tuple(self._plain(own[i]) for i in rows)
             values |= {
                 "topic": parsing.readable(slot.topic) if slot.topic is not None else None,
                 "attributes": [(parsing.readable(name), parsing.readable(value)) for name, value in slot.attributes],
@@ -171,7 +173,7 @@ class PromptWriter:
             place=slot.number % self.rows if several else None,
             seed_ids=tuple(seed_ids),
             shown=shown,
-            shown_targets=tuple(self._train.targets[i] for i in rows) if self.writing.pair else (),
+            shown_targets=tuple(self._train.targets[i] for i in rows) if self.writing.is_single else (),
             source=source or None,
             avoided=tuple(avoided),
         )
@@ -228,6 +230,11 @@ class PromptWriter:
     def _example(self, row: int) -> dict[str, str]:
         """An example as the prompts of a kind without labels take it: a row with the names of its parts."""
         writing, train = self.writing, self._train
+        if writing.source == "conversation":
+            turns, reply = split_turns(train.prompts[row]), parsing.block(train.targets[row])
+            if writing.kind == "reply":
+                return {"conversation": render_turns(turns), "reply": reply}
+            return {"conversation": render_turns(turns[:-1]), "user": turns[-1][1], "reply": reply}
         text = train.texts[row]
         sides = {
             writing.text: parsing.block(text) if writing.lines else parsing.one_line(text),
@@ -280,7 +287,8 @@ class PromptWriter:
                 shown = len(examples) if isinstance(examples, list) else 0
                 heads = {"paraphrase": "\nOriginal:", "refinement": "\nDraft:"}
                 ends = (heads[step],) if step in heads else ("\n2.", f"\n{shown + 2}.")
-            sampling = sampling if sampling.stop else replace(sampling, stop=self._stop if pair else ends)
+            ends = self._stop if pair or (step == "row" and self.writing.is_single) else ends
+            sampling = sampling if sampling.stop else replace(sampling, stop=ends)
             return Request(prompt=prompt, sampling=sampling, seed=seed, replicate=attempt, model=model)
         messages = tuple(
             (role, self._prompts.file(f"{name}_chat_{role}").render(values)) for role in ("system", "user")

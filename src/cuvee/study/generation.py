@@ -52,7 +52,7 @@ def study_dials(study: Study) -> list[tuple[DialConfig, Dial]]:
 
 def count_requests(study: Study, slots: Sequence[Slot]) -> int:
     """Requests of slots where every answer is usable: several rows may share one, and drafts are requests too."""
-    rows = 1 if WRITINGS[study.writing.kind].pair else dials.language_model(study).rows_per_request
+    rows = 1 if WRITINGS[study.writing.kind].is_single else dials.language_model(study).rows_per_request
     drafts = sum(slot.draft is not None and slot.parent is None for slot in slots)
     return len({shared_request(slot, rows) or (slot.block, slot.key) for slot in slots}) + drafts
 
