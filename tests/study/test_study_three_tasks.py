@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from command_line import refused
+from command_line import call, refused
 from cuvee.corpus import Corpus
 from cuvee.errors import BudgetReached, ConfigError, TrialsFailed
 from cuvee.execute import Silent
@@ -18,6 +18,7 @@ from cuvee.records import Trial, TrialFailure
 from cuvee.report.tables import write_number
 from cuvee.study import open_study, run_study
 from cuvee.study.planning import plan_study
+from cuvee.study.status import read_status
 from cuvee.train import TrainSettings, load_predictor, train_model
 from local_llm import write_text
 
@@ -269,6 +270,11 @@ def test_a_judge_scores_every_row_its_rubbish_is_counted_and_nothing_is_asked_tw
         judged = sum(t.scores.n for t in (*trials, *flow.confirmation_trials.outcomes))
         assert judged + 2 * len(flow.study.split.test) == int(planned.replace(",", ""))
         assert flow.confirmation.note.startswith("In pairs, the judge's verdicts on its answers")
+        assert re.search(
+            r"agree with token F1 by a rank correlation of 0\.\d\d over \d+ answers", flow.confirmation.note
+        )
+        status, asked_in_all = read_status(tmp_path / "run"), len(asked)
+        assert status.others["judge"].requests == asked_in_all > 0 == len(status.others) - 1
         lacking = sum(int(t.scores.values["judge"].settings["without a verdict"]) for t in trials)
     assert lacking > 0 and any(f"{lacking} of them without a readable verdict" in note for note in told.notes)
     assert all(np.allclose(t.scores.graded.mean(), t.scores.values["judge"].value) for t in trials)
@@ -280,6 +286,41 @@ def test_a_judge_scores_every_row_its_rubbish_is_counted_and_nothing_is_asked_tw
     (tmp_path / "rubric.md").write_text("All is rubbish.", encoding="utf-8")
     with pytest.raises(TrialsFailed, match="replies of the judge hold no single number from 1 to 10"):
         run_study(config, out=tmp_path / "other")
+
+
+def test_a_cross_fitted_study_has_a_judge_in_every_fold(settings, tmp_path, local, writer, capsys):
+    part = {"kind": "endpoint", "base_url": settings["generator"]["base_url"], "model": "tiny"}
+    part |= {"prices": {"prompt_per_million": 1, "completion_per_million": 2}}
+    split = {"crossfit": 2, "validation": 6, "rows_per_label": 4}
+    config = make(
+        settings, tmp_path, local, "generation", writer, split=split, dials=[{"name": "sampling", "levels": [0.3, 1.5]}]
+    )
+    local.text = judge_words
+    result = run_study({**config, "evaluate": {"score": "judge", "judge": part, "max_tokens": 6}}, out=tmp_path / "run")
+    asked = [body for body in local.bodies if body.get("messages")]
+    assert result.advice.score == "judge" and result.advice.confirmation is not None
+    account = read_status(tmp_path / "run").others["judge"]
+    assert account.requests == len(asked) and account.cost == pytest.approx(len(asked) * (7 + 2 * 5) / 1e6)
+    assert f"judge: requests answered  {len(asked)}" in re.sub(
+        r" {2,}", "  ", call(capsys, "status", tmp_path / "run")[1]
+    )
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "side by side" in page and page.count("real rows alone</th>") == 1
+
+
+def test_ten_outputs_stand_side_by_side_on_the_page(settings, tmp_path, local, writer):
+    config = make(settings, tmp_path, local, "generation", writer, evaluate={"score": "token_f1", "max_tokens": 6})
+    result = run_study(config, out=tmp_path / "run")
+    with open_study(config, out=tmp_path / "run") as flow:
+        validation, trials = flow.study.split.validation, [t for t in flow.grid if isinstance(t, Trial)]
+    wrote = next(t for t in trials if t.cell == result.advice.best.cell).scores.written
+    assert len(wrote) == min(10, len(validation)) and any(wrote)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    table = page.partition("What models wrote, side by side</h3>")[2].partition("</table>")[0]
+    heads = re.findall("<th [^>]*>(.*?)</th>", table)
+    assert heads[:3] == ["prompt", "real answer", "real rows alone"] and heads[3].startswith("best: sampling")
+    assert len(re.findall("<tr><td", table)) == len(wrote)
+    assert all(text in table for text in validation.targets[: len(wrote)])
 
 
 def test_a_judge_stops_at_its_budget_and_goes_on(settings, tmp_path, local, writer):

@@ -387,6 +387,8 @@ def list_status(found: RunStatus) -> list[tuple[str, str]]:
         ("trials failed", f"{found.trials.failed}"),
     ]
     rows += [] if found.generation is None else [gap, *found.generation.list_rows()]
+    for name, account in found.others.items():
+        rows += [gap, *((f"{name.replace('.', ' ')}: {what}", number) for what, number in account.list_rows())]
     rows += [gap, *((f"seconds of {stage}", f"{seconds:.1f}") for stage, seconds in found.seconds.items())]
     if found.stage_s is not None:
         rows.append((f"seconds of {found.stage} so far", f"{found.stage_s:.1f}"))

@@ -477,7 +477,9 @@ def plan_power(
     variance, df = 2.0 * sd_between**2 / draws, draws - 1.0
     tail, each = alpha / (2 * tests), POWER
     if levels >= 3:
-        tail = float(optimize.brentq(lambda p: adjust_choice(p, levels - 2) - alpha, 0.9 * alpha / (levels - 2), alpha))
+        tail = float(
+            optimize.brentq(lambda p: adjust_choice(p, levels - 2) - alpha, 0.9 * alpha / (levels - 2), 1.1 * alpha)
+        )
         each = math.sqrt(POWER)
         if draws >= LEAST_POOLED:
             df += min(_MOST_PRIOR, (levels - 2) * df)

@@ -173,7 +173,7 @@ class Scores(Shown):
         score: what trials are compared by: accuracy, token_f1, ndcg@10, ...
         groups: which items belong together (to a document, an author), shape (n,), codes from 0; None where each stands
             alone.
-        written: what a model wrote for each item; a run folder keeps it where a judge decides.
+        written: what a model wrote for each item; a run folder keeps all of it where a judge decides, else ten.
     """
 
     n: int

@@ -93,6 +93,7 @@ class ReportData:
         composition: of the recommended blend, as realised.
         written: cell -> diversity of what its models wrote, and of the real completions (``.real``), as means over its
             trials.
+        outputs: names of columns, and rows: prompts, real answers, and what models wrote.
         map: of rows of all pools and real training rows.
         record: how the study was run.
         version: of Cuvée.
@@ -109,6 +110,7 @@ class ReportData:
     generation: GenerationAccount | None = None
     composition: records.Composition | None = None
     written: Mapping[records.Cell, Mapping[str, float]] = field(default_factory=dict)
+    outputs: tuple[Sequence[str], Sequence[Sequence[str]]] = ((), ())
     map: records.DatasetMap | None = None
     record: RunRecord = field(default_factory=RunRecord)
     version: str = ""

@@ -6,6 +6,7 @@ any instant leaves either the old state or the new one.
 
 from cuvee.store.folder import (
     LEDGER,
+    SHOWN_OUTPUTS,
     TRIALS,
     RunFolder,
     StoredPool,

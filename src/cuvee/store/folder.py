@@ -84,6 +84,7 @@ class _Stored:
     written: tuple[str, ...] = ()
 
 
+SHOWN_OUTPUTS = 10  # texts of a model that the page shows
 _STORED, _FAILURE = TypeAdapter(_Stored), TypeAdapter(TrialFailure)
 _OF_TRIAL = ("cell", "draw", "composition", "steps", "part")  # what both hold
 
@@ -139,7 +140,8 @@ def encode_outcome(outcome: Trial | TrialFailure) -> tuple[str, bytes | None]:
     """The outcome as JSON, and what its items scored; None where it failed."""
     if isinstance(outcome, TrialFailure):
         return json.dumps(asdict(outcome), sort_keys=True), None
-    scores, written = outcome.scores, outcome.scores.written if outcome.scores.score == "judge" else ()
+    scores = outcome.scores
+    written = scores.written if scores.score == "judge" else scores.written[:SHOWN_OUTPUTS]
     stored = _Stored(
         **{name: getattr(outcome, name) for name in _OF_TRIAL}, n=scores.n, values=dict(scores.values),
         score=scores.score, grouped=scores.groups is not None, written=written,

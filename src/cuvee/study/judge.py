@@ -88,6 +88,20 @@ class Judge:
         ours, others = self._show(pair[0]), pair[1].scores.written
         return compare_texts(self.llm, self.ledger, ours, others, rubric=self.rubric, sampling=self.sampling)
 
+    def tell_agreement(self, outcomes: Sequence[Trial | TrialFailure]) -> str:
+        """How the verdicts on all answers of trials go with token F1 against the real answers."""
+        from scipy.stats import spearmanr
+
+        trials = [each for each in outcomes if isinstance(each, Trial)]
+        verdicts = np.concatenate([trial.scores.per_item for trial in trials])
+        f1 = np.array([token_f1(text.written, [text.reference]) for trial in trials for text in self._show(trial)])
+        if not (np.ptp(verdicts) and np.ptp(f1)):
+            return (
+                f"The judge's {len(f1)} verdicts, or the answers' token F1, are all alike: nothing says if they agree."
+            )
+        value = spearmanr(verdicts, f1).statistic
+        return f"The judge's verdicts agree with token F1 by a rank correlation of {value:.2f} over {len(f1)} answers."
+
     def _show(self, trial: Trial) -> list[JudgedText]:
         pairs = zip(self.shown, trial.scores.written, strict=True)
         return [JudgedText(prompt=prompt, reference=known, written=text) for (prompt, known), text in pairs]

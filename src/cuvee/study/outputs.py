@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from cuvee.config.reading import config_to_yaml
 from cuvee.config.schema import StudyConfig
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, MissingDependency
+from cuvee.evaluate.generation import distinct_prompts
 from cuvee.fingerprint import hash_value
 from cuvee.generate.pools import count_rejected
 from cuvee.masking import fill_variables, find_secrets, mask_secrets, redact_url, unset_variables
@@ -28,13 +30,14 @@ from cuvee.mix import Blend
 from cuvee.recommend import advice_to_json
 from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card
 from cuvee.report.tables import Design, PoolFacts, RunRecord, list_findings
+from cuvee.store import SHOWN_OUTPUTS
 from cuvee.study.amounts import count_rows, list_shares, tell_short_labels
 from cuvee.study.draws import write_draws
 from cuvee.study.pools import usable_draws
 from cuvee.study.prepare import Pools, Study
 from cuvee.study.running import Outcome, grid_recipes, make_mixing
 from cuvee.study.status import LAST, TRACK, account_folder
-from cuvee.study.trials import level_of, list_corpora
+from cuvee.study.trials import confirmed_cells, level_of, list_corpora
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -237,6 +240,34 @@ def average_written(trials: Sequence[records.Trial]) -> dict[records.Cell, dict[
     }
 
 
+def gather_outputs(done: FinishedStudy) -> tuple[list[str], list[list[str]]]:
+    """Prompts of validation, the real answer to each, and what models wrote: columns, and a row a prompt.
+
+    Models of real rows alone, of the best blend, and of the blend whose pool is the most diverse by the Vendi score;
+    of a cross-fitted study, of its first fold.
+    """
+    part, best, wrote = done.parts[0], done.advice.best, dict[records.Cell, Sequence[str]]()
+    for trial in part.outcomes:
+        if isinstance(trial, records.Trial) and trial.part == "validation" and trial.scores.written:
+            wrote.setdefault(trial.cell, trial.scores.written)
+    if best is None or best.cell not in wrote:
+        return [], []
+
+    def rank(cell: records.Cell) -> tuple[float, bool, float]:
+        value = part.measurements[f"{cell.dial}={cell.level}"].values.get("vendi_q1")
+        return 0.0 if value is None else value.value, cell == best.cell, cell.share
+
+    blends = [cell for cell in wrote if cell.kind == "blend" and cell.trainer == best.cell.trainer]
+    real = confirmed_cells(best.cell)["real-only"]
+    named = {"real rows alone": real, f"best: {best.cell.name}": best.cell}
+    named |= {f"most diverse: {cell.name}": cell for cell in [max(blends, key=rank)] if cell != best.cell}
+    shown = {name: wrote[cell] for name, cell in named.items() if cell in wrote}
+    validation = part.study.split.validation
+    prompts, rows = distinct_prompts(validation)
+    table = zip(prompts, (validation.targets[at[0]] for at in rows), *shown.values(), strict=False)
+    return ["prompt", "real answer", *shown], [list(row) for row in islice(table, SHOWN_OUTPUTS)]
+
+
 def describe_generator(study: Study) -> str:
     """Who wrote the synthetic rows, and their drafts if that was another."""
     generator = study.config.generator
@@ -279,6 +310,7 @@ def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
         generation=account_folder(study.folder.path),
         composition=None if blend is None else blend.composition,
         written=average_written(done.trials),
+        outputs=gather_outputs(done),
         map=map_pools(subjects["real"], pools, rows=rows, seed=config.seed),
         record=RunRecord(
             settings=_tell_settings(done),

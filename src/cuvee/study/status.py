@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from cuvee._version import __version__
-from cuvee.config.generators import find_prices
+from cuvee.config.generators import JudgeConfig, LanguageModel, ReaderConfig, find_prices
 from cuvee.config.reading import read_config
 from cuvee.config.schema import StudyConfig
 from cuvee.errors import ConfigError, RunFolderError
@@ -142,6 +142,7 @@ class RunStatus:
         seconds: of each stage, in all runs of the folder, those that were stopped too.
         trials: in the run folder, of all runs, those of check and confirmation among them.
         generation: what generating took so far; None where no LLM was asked.
+        others: what other LLMs took: the judge, and those of filters.
         notes: the last ones.
         age_s: seconds since the run last said something.
         draws: how many are run of each kind; empty where the numbers are not chosen yet.
@@ -162,6 +163,7 @@ class RunStatus:
     age_s: float
     draws: str = ""
     failed: FailedTrials | None = None
+    others: Mapping[str, GenerationAccount] = field(default_factory=dict)
 
 
 def read_status(path: Path) -> RunStatus:
@@ -195,6 +197,7 @@ def read_status(path: Path) -> RunStatus:
         age_s=max(0.0, now - written.updated),
         draws=_tell_draws(path),
         failed=count_failed(failures, trials=ran),
+        others=account_others(path),
     )
 
 
@@ -307,6 +310,31 @@ def account_folder(path: Path, prices: Prices | None = None) -> GenerationAccoun
             rejected.update(_count_rejected(part, ledger))
         found = summarise(*ledgers, prices=prices or (None if config is None else find_prices(config.generator)))
     return replace(found, rejected=dict(rejected.most_common()))
+
+
+def account_others(path: Path) -> dict[str, GenerationAccount]:
+    """What the judge and the LLMs of filters took, by name, in all folds.
+
+    Raises:
+        RunFolderError: a ledger is damaged.
+    """
+    config, found = _read_config(path), dict[str, GenerationAccount]()
+    for name, part in _list_others(config):
+        with ExitStack() as opened:
+            files = [each / f"{name}.sqlite" for each in list_parts(path)]
+            ledgers = [opened.enter_context(Ledger(file, readonly=True)) for file in files if file.is_file()]
+            if ledgers:
+                found[name] = summarise(*ledgers, prices=find_prices(part))
+    return found
+
+
+def _list_others(config: StudyConfig | None) -> Iterator[tuple[str, LanguageModel]]:
+    """The names of their ledgers, and the LLMs."""
+    if config is not None and config.evaluate.judge is not None:
+        yield "judge", config.evaluate.judge
+    for each in () if config is None else config.filters:
+        if isinstance(each, ReaderConfig | JudgeConfig):
+            yield f"{each.name}.filter", each.by
 
 
 def _count_rejected(part: Path, ledger: Ledger) -> dict[str, int]:

@@ -531,10 +531,11 @@ def conclude_confirmation(study: Study, found: ConfirmationTrials | None) -> Con
         trials, found.cell, fresh_draws=found.fresh_draws, looks=found.looks, planned=found.planned
     )
     with open_judge(study, found.test, read_rubric(study.config.evaluate.rubric)) as judge:
-        preferred = None if judge is None else judge.compare(found.outcomes, found.cell)
-    if preferred is None:
-        return confirmed
-    told = f"In pairs, the judge's verdicts on its answers against those of real-only, one draw of each: {preferred}."
+        if judge is None:
+            return confirmed
+        preferred, agreement = judge.compare(found.outcomes, found.cell), judge.tell_agreement(found.outcomes)
+    paired = "In pairs, the judge's verdicts on its answers against those of real-only, one draw of each:"
+    told = agreement if preferred is None else f"{paired} {preferred}. {agreement}"
     study.stages.listener.noted(told)
     return replace(confirmed, note=" ".join(filter(None, (confirmed.note, told))))
 
