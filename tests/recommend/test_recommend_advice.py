@@ -171,6 +171,7 @@ def test_all_of_a_pool_wins_with_one_draw_over_the_items_and_the_edge_is_told():
     assert advice.today == ""  # the verdict says what to do, and about one blend
     # where the smaller amounts are judged as recipes, the last step is none of one scope
     mixed = [t if t.cell.share < 0.9 and t.cell.dial else of for t in rising for of in of_pool([t])]
+    mixed += [t for t in rising if t.cell.kind == "real-only"]
     assert advise(mixed).edge.gain is None
     assert "is all that the pool holds. All of it is used, and more rows" in write_edge(advise(mixed).edge)
     # that all of another pool hurts is shown by its one draw too
@@ -193,6 +194,9 @@ def test_a_blend_is_judged_in_one_scope_and_the_recipe_keeps_the_shape():
     assert {s.cell.scope for s in both.not_distinguished} <= {"this pool"}
     alone = advise(of_pool(rows), shape_share=0.75)
     assert (both.best.cell, both.decision) == (alone.best.cell, alone.decision) and not alone.shapes
+    # nor at an amount that is not judged in the scope of the decision
+    other = [t for t in of_pool(rows) if t.cell.kind != "blend" or t.cell.share == 0.5]
+    assert advise([*other, *slices], shape_share=0.75).best.cell.share == 0.5
 
 
 @pytest.mark.parametrize("gain", [0.06, 0.0, -0.05])

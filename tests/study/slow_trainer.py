@@ -5,6 +5,8 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
+
 from cuvee.errors import TrainingError
 from cuvee.train.probe import train_probe
 
@@ -41,3 +43,9 @@ def fail_on_level_d(corpus, loss, settings, **others):
     if any(text.startswith("d ") for text in corpus.texts):
         raise TrainingError("these rows cannot be trained on")
     return train_probe(corpus, loss, settings, **others)
+
+
+def lucky(corpus, loss, settings, **others):
+    """A probe on texts in random order, so every training learns something else."""
+    texts = list(np.random.default_rng(settings.seed).permutation(corpus.texts))
+    return train_probe(corpus.with_columns(text=texts), loss, settings, **others)

@@ -226,3 +226,16 @@ def test_known_vectors_are_those_of_the_encoder_here_and_when_carried(tmp_path):
     assert Counting.asked == 4  # the carried one made what it did not know itself
     nothing = KnownVectors(HashingEncoder(), [], source="hashing")
     assert np.array_equal(nothing.encode(["x"]), HashingEncoder().encode(["x"]))
+
+
+@pytest.mark.slow  # with the others of its kind
+@pytest.mark.parametrize(("trainer", "trainings"), [("plain", 1), ("lucky", 3)])
+def test_one_training_a_draw_confirms_where_trainings_hardly_differ(ready, tmp_path, trainer, trainings):
+    told, listener = [], Silent()
+    listener.noted = told.append
+    some = {**ready, "mix": {"amounts": ["1x"]}, "draws": {"sampling": 3, "confirm": 2}}
+    config = elsewhere(some, kind="local", trainer=f"slow_trainer:{trainer}")
+    with open_study(config, out=tmp_path / "run", listener=listener) as flow:
+        assert flow.confirmation is not None and len({o.draw.training for o in flow.grid}) == 3
+        assert len({o.draw.training for o in flow.confirmation_trials.outcomes}) == trainings
+    assert any(note.startswith("one training a draw confirms: 3 would") for note in told) == (trainings == 1)

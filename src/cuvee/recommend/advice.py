@@ -170,7 +170,7 @@ def recommend_mixture(
 
 def _find_candidates(grid: Tables, *, loss: str) -> list[Cell]:
     """The cells that may win, as the module says, in a fixed order."""
-    blends = cells.find_rivals(c for c in grid if c.kind == "blend" and c.loss == loss)
+    blends = cells.find_rivals(c for c in grid if c.kind != "blend" or c.loss == loss)
     least = min(2, max((len(grid[c].draws) for c in blends), default=0))
     return [c for c in blends if c.whole or len(grid[c].draws) >= least]
 

@@ -174,10 +174,15 @@ def find_baseline(tables: Mapping[Cell, CellTable], cell: Cell, kind: Kind) -> C
     return min(found, key=lambda t: (t.cell.loss != cell.loss, t.cell.scope != cell.scope), default=None)
 
 
-def find_rivals(blends: Iterable[Cell]) -> list[Cell]:
-    """The blends that compete: in the scope *the recipe* those that are not judged in the scope *this pool* too."""
-    every = set(blends)
-    rivals = [c for c in every if c.scope == "this pool" or replace(c, scope="this pool") not in every]
+def find_rivals(cells: Iterable[Cell]) -> list[Cell]:
+    """The blends that compete, among all cells: in the scope *the recipe* those not judged in *this pool* too.
+
+    Where the real rows alone are in the scope *this pool* only, none of these: of files they serve the shape test.
+    """
+    every = set(cells)
+    of_files = {c.scope for c in every if c.kind == "real-only"} == {"this pool"}
+    of_recipe = [c for c in every if not of_files and replace(c, scope="this pool") not in every]
+    rivals = [c for c in every if c.kind == "blend" and (c.scope == "this pool" or c in of_recipe)]
     return sorted(rivals, key=lambda c: (c.share, c.key))
 
 

@@ -181,7 +181,7 @@ class AdaptiveSearch:
         self._first = tuple(k for k in range(len(self._planned)) if k not in self._blends or k in sliced)
         self._grid = Grid.of(self._cells, diversity)
         self._fitted: tuple[int, TrialProcess] | None = None
-        rivals = set(find_rivals(self._cells))
+        rivals = set(find_rivals(trial.cell for trial in self._planned))
         self._may_win = tuple(cell in rivals for cell in self._cells)
         self._batch = batch
         self._asked: set[int] = set()

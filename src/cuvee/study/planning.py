@@ -371,7 +371,7 @@ class _Planner:
             cells = sum(len({item.cell for item in grid.planned}) for grid in own)
             stages.append(TrialPlan(stage="grid", recipe=recipe, cells=cells, trials=trials))
         if check is not None:  # real-only, the best cells, the most diverse one, which may be the same
-            cells = 1 + min(1 + check.keep, len(find_rivals(blends)))
+            cells = 1 + min(1 + check.keep, len(find_rivals(item.cell for item in main.planned)))
             trials = cells * (check.draws if study.ready_made else min(check.draws, study.draws.generation))
             recipe = check_recipe(self.config.train, check)
             stages.append(TrialPlan(stage="check", recipe=recipe, cells=cells, trials=trials))

@@ -372,7 +372,7 @@ def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measure
 
 def _keep_best(best: CellSummary, cells: Sequence[CellSummary], keep: int) -> list[Cell]:
     """The best cell, then the others that could have been it, by their mean; the smaller share first of equals."""
-    rivals = set(find_rivals(each.cell for each in cells if each.cell.kind == "blend")) - {best.cell}
+    rivals = set(find_rivals(summary.cell for summary in cells)) - {best.cell}
     others = [s for s in cells if s.cell in rivals and (s.cell.whole or s.draws >= min(2, best.draws))]
     others.sort(key=lambda s: (-s.accuracy, s.cell.share, s.cell.key))
     return [best.cell, *(summary.cell for summary in others[: keep - 1])]
