@@ -38,6 +38,7 @@ def test_a_peak_is_found_as_planned():
         ({"sd_between": 1.0}, {"sd_between": 0.5}),
         ({"alpha": 0.01}, {"alpha": 0.1}),
         ({"levels": 7}, {"levels": 4}),
+        ({"levels": 4}, {"levels": 3, "draws": 9}),
         ({"tests": 10}, {"tests": 1}),
         ({"items": 500}, {"items": None}),
         ({"items": 500, "disagreement": 0.3}, {"items": 500, "disagreement": 0.05}),

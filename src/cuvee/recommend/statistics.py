@@ -477,9 +477,8 @@ def plan_power(
     variance, df = 2.0 * sd_between**2 / draws, draws - 1.0
     tail, each = alpha / (2 * tests), POWER
     if levels >= 3:
-        tail = float(
-            optimize.brentq(lambda p: adjust_choice(p, levels - 2) - alpha, 0.9 * alpha / (levels - 2), 1.1 * alpha)
-        )
+        rivals = levels - 2
+        tail = float(optimize.brentq(lambda p: adjust_choice(p, rivals) - alpha, 0.5 * alpha / rivals, 1.0))
         each = math.sqrt(POWER)
         if draws >= LEAST_POOLED:
             df += min(_MOST_PRIOR, (levels - 2) * df)
