@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cuvee.errors import ConfigError, InputError, MissingDependency
 from cuvee.fingerprint import hash_texts, hash_value
-from cuvee.inputs import check_layers, explain_damage
+from cuvee.inputs import explain_damage
 from cuvee.model_files import hash_path, load_files
 from cuvee.records import Vectors
 from cuvee.registry import Kind, hash_code, resolve_name
@@ -216,7 +216,6 @@ class SentenceEncoder:
                 f"encoder {self._name!r} needs sentence-transformers: pip install 'cuvee[local]', "
                 "or set encoder: hashing"
             ) from exc
-        check_layers(self._model_name)
         remedy = "give a folder, a name on the hub, or set encoder: hashing"
 
         def load(online: bool) -> SentenceTransformer:

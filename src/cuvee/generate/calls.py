@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -230,5 +230,3 @@ class Failure:
 
 Outcome = Answer | Failure  # what comes of a request
 OnAnswer = Callable[[Request, Answer], None]  # is told of each answer
-# ``more(outcomes)``: what to ask beside, given all that has come so far.
-More = Callable[[Mapping[Request, Outcome]], Sequence[Request]]
