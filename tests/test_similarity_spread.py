@@ -14,12 +14,10 @@ from cuvee.similarity import (
     log_det,
     row_sums,
     sampled_pass,
-    score_rows,
     spectrum,
     unit_rows,
     vendi_score,
 )
-from cuvee.similarity.neighbours import row_surprisal
 
 ORDERS = (0.0, 0.5, 1.0, 2.0, 3.7, math.inf)
 
@@ -99,47 +97,6 @@ def test_a_sample_of_all_rows_gives_the_exact_numbers_and_a_part_comes_close():
         left = kernel_diversity_without(exact, bins, q)
         found = kernel_diversity_without(every.sums[0], bins, q, rows=np.arange(400))
         np.testing.assert_allclose(found, left, rtol=1e-5)
-
-
-# --- what a row adds --------------------------------------------------------------------------------
-@pytest.mark.parametrize("tau", [1.0, 0.1])
-def test_added_is_dcscore_less_dcscore_without_the_row(tau):
-    unit = np.vstack([some_rows(40, 5), some_rows(1, 5, seed=0)[[0] * 6]])  # six copies of one row among them
-    found = score_rows(unit, tau, tile=7)
-    whole = dcscore(unit, tau)
-    left = [whole - dcscore(np.delete(unit, i, axis=0), tau) for i in range(46)]
-    np.testing.assert_allclose(found.added, left, atol=1e-9)
-    assert found.uniqueness.sum() == pytest.approx(whole, rel=1e-12)
-    in_float32 = score_rows(unit.astype(np.float32), tau)
-    np.testing.assert_allclose(in_float32.added, left, atol=2e-6)
-
-
-@pytest.mark.parametrize(("n", "d"), [(50, 7), (12, 30)])
-def test_the_mean_surprisal_is_the_logarithm_of_vendi(n, d):
-    unit = some_rows(n, d)
-    found = row_surprisal(unit)
-    assert found.mean() == pytest.approx(math.log(vendi_score(spectrum(unit), 1.0)), rel=1e-9)
-    values, vectors = np.linalg.eigh(unit.T @ unit / n)
-    kept = values > 1e-12
-    log_c = (vectors[:, kept] * np.log(values[kept])) @ vectors[:, kept].T
-    np.testing.assert_allclose(found, [-x @ log_c @ x for x in unit], atol=1e-7)
-
-
-def test_the_nearest_row_is_the_first_of_equals_and_clusters_are_linked():
-    near = [math.cos(0.2), math.sin(0.2)]  # cosine 0.98 to its neighbours, 0.92 between them
-    plane = np.array([[1.0, 0.0], near, [math.cos(0.4), math.sin(0.4)], [0.0, -1.0], [1.0, 0.0], [1.0, 0.0]])
-    for dtype in (np.float32, np.float64):
-        found = score_rows(unit_rows(plane, dtype=dtype), 0.1, tile=2)
-        assert found.nearest.tolist() == [4, 0, 1, 0, 0, 0]
-        assert found.nearest_cosine[:2] == pytest.approx([1.0, math.cos(0.2)], abs=1e-6)
-        assert found.cluster.tolist() == [0, 0, 0, 3, 0, 0]
-
-
-def test_a_single_row_has_no_nearest():
-    found = score_rows(np.array([[1.0, 0.0]]), 0.1)
-    assert (found.uniqueness[0], found.added[0], found.nearest[0]) == (1.0, 1.0, -1)
-    assert found.surprisal[0] == pytest.approx(0.0)
-    assert math.isnan(found.nearest_cosine[0])
 
 
 # --- volume ---

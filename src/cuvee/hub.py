@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from cuvee._version import __version__
 from cuvee.corpus import Corpus, write_table
@@ -106,9 +106,6 @@ def push_folder(folder: str | Path, repo_id: str, kind: Kind = "dataset", *, pri
     files = [p.relative_to(path) for p in path.rglob("*") if p.is_file() and not p.is_symlink()]
     own = [p for p in files if p.parts[0] in _PARTS[kind] and not any(part.startswith(".") for part in p.parts)]
     names = [glob.escape(p.as_posix()) for p in own]
-    # OSError, and the base of all errors of the HTTP library that huggingface_hub stands on; what came back is odd
-    bases = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
-    wrong: tuple[type[Exception], ...] = (*bases, RuntimeError, ValueError, LookupError)
     message = f"Write the {'blend' if kind == 'dataset' else 'model'} and its card"
     try:
         if not api.repo_exists(repo_id, repo_type=kind):
@@ -118,7 +115,9 @@ def push_folder(folder: str | Path, repo_id: str, kind: Kind = "dataset", *, pri
         api.upload_folder(
             repo_id=repo_id, folder_path=path, repo_type=kind, allow_patterns=names, commit_message=message
         )
-    except wrong as exc:
+    except ConfigError:
+        raise
+    except Exception as exc:  # noqa: BLE001 - of whatever HTTP library huggingface_hub stands on
         told = f"{exc.response.status_code} {exc.server_message}" if isinstance(exc, HfHubHTTPError) else str(exc)
         said = f"{told or type(exc).__name__} {exc.__cause__ or ''}".replace(str(api.token), "***")
     else:

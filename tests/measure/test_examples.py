@@ -7,9 +7,9 @@ import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
+from cuvee.measure import METRICS
 from cuvee.measure.page import pick_extremes, score_examples
 from cuvee.measure.subject import Subject
-from cuvee.similarity import spectrum, vendi_score
 
 TEXTS = [
     *["The match was won by the home team", "the match was won by the HOME team", "The Match was won by the home team"]
@@ -33,8 +33,7 @@ def test_scores_sum_to_the_diversities_of_the_corpus(corpus, scores):
     subject = Subject(corpus=corpus, encoder=HashingEncoder())
     assert scores.ids == tuple(corpus.ids)
     assert scores.tau == 0.1
-    assert np.exp(scores.surprisal.mean()) == pytest.approx(vendi_score(spectrum(subject.unit), 1.0), rel=1e-6)
-    np.testing.assert_array_equal(score_examples(subject).added, scores.added)
+    assert scores.uniqueness.sum() == pytest.approx(METRICS["dcscore_tau0.1"].compute(subject).value, rel=1e-6)
     other = score_examples(corpus, encoder=HashingEncoder(), tau=0.5)
     assert other.uniqueness.sum() < scores.uniqueness.sum()
 
@@ -48,7 +47,7 @@ def test_extremes_are_one_of_each_cluster(corpus, scores):
     assert redundant[0].nearest_text.lower() == redundant[0].text.lower()
     assert redundant[0].nearest_cosine == pytest.approx(1.0, abs=1e-6)
     assert redundant[0].uniqueness == pytest.approx(scores.uniqueness.min(), rel=1e-5)
-    assert novel[0].added == pytest.approx(scores.added[9:].max())
+    assert novel[0].uniqueness == pytest.approx(scores.uniqueness.max())
     assert novel[0].target == "news"
     wide, rest = pick_extremes(corpus, scores)
     assert len(wide) == len(rest) == len(np.unique(scores.cluster)) // 2
@@ -58,7 +57,7 @@ def test_the_order_of_rows_does_not_change_the_lists(corpus, scores):
     order = np.random.default_rng(0).permutation(len(corpus))
     shuffled = corpus.take(order)
     again = score_examples(shuffled, encoder=HashingEncoder())
-    np.testing.assert_allclose(again.added, scores.added[order], atol=1e-6)
+    np.testing.assert_allclose(again.uniqueness, scores.uniqueness[order], atol=1e-6)
     expected, found = pick_extremes(corpus, scores), pick_extremes(shuffled, again)
     assert [r.text for r in found[1]] == [r.text for r in expected[1]]
 
@@ -73,7 +72,6 @@ def test_one_example_and_equal_examples():
     equal = Corpus.from_rows({"text": "the same again", "target": "x"} for _ in range(6))
     scores = score_examples(equal, encoder=HashingEncoder())
     np.testing.assert_allclose(scores.uniqueness, 1 / 6, rtol=1e-5)
-    np.testing.assert_allclose(scores.added, 0.0, atol=1e-6)
     assert [len(rows) for rows in pick_extremes(equal, scores)] == [1, 0]
 
 

@@ -1,19 +1,17 @@
 """The semantic metrics on subjects: oracles, intervals, samples, few and equal rows, profiles."""
 
 import math
-from functools import partial
 
 import numpy as np
 import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.measure import METRICS, GivenVectors
-from cuvee.measure.semantic import measure_leinster_cobbold, measure_vendi, order_profile, tau_profile
+from cuvee.measure.semantic import measure_vendi, order_profile, tau_profile
 from cuvee.measure.subject import Subject
 from cuvee.similarity import unit_rows
 
 TABLE = {name: metric for name, metric in METRICS.items() if metric.family == "semantic"}
-LC_1 = partial(measure_leinster_cobbold, q=1.0, tau=0.1)
 NEED_TWO_ROWS = {"mean_pairwise_cosine", "mean_nearest_cosine"}
 
 
@@ -86,10 +84,9 @@ def test_orthogonal_rows_have_their_closed_forms():
     n = 40
     subject = subject_of(np.eye(n, dtype=np.float32))
     expected = n * math.exp(10) / (n - 1 + math.exp(10))
-    for q in (0.5, 1.0, 2.0, math.inf):
-        assert measure_leinster_cobbold(subject, q, 0.1).value == pytest.approx(expected, rel=1e-6)
+    assert TABLE["dcscore_tau0.1"].compute(subject).value == pytest.approx(expected, rel=1e-6)
     assert measure_vendi(subject, 0.0).value == pytest.approx(n)
-    assert measure_vendi(subject, 0.0).low is measure_leinster_cobbold(subject, math.inf, 0.1).low is None
+    assert measure_vendi(subject, 0.0).low is None
     assert TABLE["mean_nearest_cosine"].compute(subject).value == pytest.approx(0.0, abs=1e-7)
 
 
@@ -97,8 +94,8 @@ def test_left_out_bins_are_those_of_a_smaller_corpus():
     """The interval of each jackknifed metric is that of 12 measurements with one group left out each."""
     vectors = rows(36, 3)
     whole = subject_of(vectors, group=lambda i: f"g{i % 12}")
-    table = {name: metric.compute for name, metric in TABLE.items()} | {"lc_q1": LC_1}
-    for name in ("lc_q1", "vendi_q1"):
+    table = {name: metric.compute for name, metric in TABLE.items()}
+    for name in ("dcscore_tau0.1", "vendi_q1"):
         found = table[name](whole)
         left = [table[name](subject_of(vectors[np.arange(36) % 12 != g])).value for g in range(12)]
         se = math.sqrt(11 / 12 * np.sum((np.array(left) - np.mean(left)) ** 2))
@@ -126,13 +123,11 @@ def test_many_rows_are_sampled_and_the_numbers_say_so(monkeypatch):
 # --- profiles ---------------------------------------------------------------------------------------
 def test_order_profiles_fall_and_hold_the_metrics_values(measured):
     subject = subject_of(rows(70), rows(50, 1))
-    for kind, expected in (("vendi", measured["vendi_q1"]), ("dcscore", LC_1(subject))):
-        profile = order_profile(subject, kind, orders=(0.0, 0.5, 1.0, 2.0, math.inf))
-        values = [estimate.value for _, estimate in profile.points]
-        assert values == sorted(values, reverse=True)
-        assert dict(profile.points)[1.0] == expected
-        assert profile.parameter == "q"
-    assert dict(order_profile(subject, "dcscore").points)[0.0].value == measured["dcscore_tau0.1"].value
+    profile = order_profile(subject, orders=(0.0, 0.5, 1.0, 2.0, math.inf))
+    values = [estimate.value for _, estimate in profile.points]
+    assert values == sorted(values, reverse=True)
+    assert dict(profile.points)[1.0] == measured["vendi_q1"]
+    assert profile.parameter == "q"
 
 
 def test_tau_profiles_run_from_counting_rows_to_one(measured):

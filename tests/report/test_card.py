@@ -5,8 +5,6 @@ import re
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cuvee.characters import to_markdown
 from cuvee.corpus import Corpus
@@ -14,7 +12,6 @@ from cuvee.hub import write_dataset
 from cuvee.mix import count_composition
 from cuvee.records import Advice, Composition, Estimate, Level, Measurement, MetricNote
 from cuvee.report import CardFacts, Licences, Reproduction, SyntheticPart, render_card
-from cuvee.report.card import size_category
 
 HOSTILE = 'a|b"\n<img src=x>: [1]\\ --- # {'
 
@@ -83,7 +80,6 @@ def test_the_hub_reads_the_front_matter():
         "language": ["en", "pt-BR"],
         "license": "cc-by-4.0",
         "task_categories": ["text-classification"],
-        "size_categories": ["n<1K"],
         "tags": ["synthetic", "cuvee"],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "train.parquet"}]}],
     }
@@ -97,27 +93,6 @@ def test_each_task_has_its_category(task, category):
     card = render_card(dataclasses.replace(PLAIN, task=task), count_composition(corpus(task)))
     assert front_matter(card)["task_categories"] == [category]
     assert ("Labels" in sections(card)) == (task == "classification")
-
-
-@given(st.integers(0, 10**13))
-def test_every_number_of_rows_is_within_its_size(rows):
-    units = {"K": 3, "M": 6, "B": 9, "T": 12}
-
-    def number(text):
-        return int(text[:-1]) * 10 ** units[text[-1]]
-
-    low, _, high = re.fullmatch(r"(?:(\w+)(<))?n[<>](\w+)", size_category(rows)).groups()
-    if "n>" in size_category(rows):
-        assert rows >= number(high) == 10**12
-    else:
-        assert (number(low) if low else 0) <= rows < number(high)
-        assert not low or number(high) == 10 * number(low)
-
-
-def test_size_categories_are_the_hubs():
-    assert [size_category(n) for n in (0, 999, 1000, 9999, 10_000, 10**6, 10**9, 10**12)] == [
-        "n<1K", "n<1K", "1K<n<10K", "1K<n<10K", "10K<n<100K", "1M<n<10M", "1B<n<10B", "n>1T",
-    ]  # fmt: skip
 
 
 def test_a_blend_of_plain_files_has_a_card_without_empty_sections():

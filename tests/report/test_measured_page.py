@@ -77,7 +77,7 @@ def make_map(points=36, labels=LABELS, origins=("real", "synthetic")):
 def make_page(**changes):
     note = MetricNote(family="semantic", description=f"effective {HOSTILE}", better="higher is more diverse")
     row = SampleRow(
-        id="1", text=f"a row {HOSTILE}", target=HOSTILE, uniqueness=0.02, added=-0.3,
+        id="1", text=f"a row {HOSTILE}", target=HOSTILE, uniqueness=0.02,
         nearest_text=f"its neighbour {HOSTILE}", nearest_cosine=0.987,
     )  # fmt: skip
     rows = dict(zip(LABELS, (20, 10, 10), strict=True))
@@ -88,7 +88,7 @@ def make_page(**changes):
         ),
         "orders": (
             Profile(name="vendi", parameter="q", points=tuple((q, estimate(30.0 - q)) for q in (0.0, 1.0, 2.0))),
-            Profile(name="dcscore_tau0.1", parameter="q", points=tuple((q, estimate(40.0 - q)) for q in (0.0, 1.0))),
+            Profile(name="dcscore", parameter="q", points=tuple((q, estimate(40.0 - q)) for q in (0.0, 1.0))),
         ),
         "by_label": {label: make_measurement(label, n=rows[label]) for label in LABELS},
         "map": make_map(),
@@ -152,7 +152,7 @@ def test_the_page_says_its_numbers(page):
     for text in ("12.3", "10.8 to 13.8", "3.1%", "2.1% to 4.1%", "p < 0.001", "87.5%", "0.041"):
         assert text in words, text
     assert "36 of 1,000 rows, drawn at random with seed 7" in words and "12.3% of their variance" in words
-    assert "nearest, cosine 0.987: its neighbour" in words and "uniqueness 0.020, adds −0.300" in words
+    assert "nearest, cosine 0.987: its neighbour" in words and "uniqueness 0.020" in words
     assert words.count("nearest, cosine") == 1
     assert "tau = 0.1, interval: grouped jackknife" in words and "higher is more diverse" in words
     for title in ("Semantic diversity", "Shift from the real rows", "Other numbers"):
@@ -165,7 +165,7 @@ def test_every_chart_is_there_named_and_in_colours_that_the_dark_theme_knows(pag
     named = [a["aria-label"] for a in charts if "aria-label" in a]
     assert named[0] == "Map of 36 examples, coloured by origin" and named[1].endswith("coloured by label")
     assert named[2].startswith("DCScore over tau, with 95% bands: dcscore from 40 at 0.05 to 2 at 1")
-    assert named[3].startswith("effective number over order q") and "Leinster-Cobbold, tau = 0.1 from 40" in named[3]
+    assert named[3].startswith("effective number over order q") and "DCScore from 40" in named[3]
     assert len(named) == len(charts) == 4
     inside = "".join(re.findall(r'<svg class="chart.*?</svg>', page, flags=re.S))
     used = set(re.findall(r'(?:fill|stroke)="(#[0-9a-fA-F]+)"', inside))

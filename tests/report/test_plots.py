@@ -37,11 +37,11 @@ def test_the_amount_curve_holds_every_blend_and_the_real_rows(data):
 
 def test_diversity_against_shift_has_a_point_for_each_corpus_that_has_both(data):
     chart = cuvee.plot_measurements(data.measurements)
-    assert {row["name"]: row["diversity"] for row in marks(chart, "name")} == {
+    assert {row["level"]: row["diversity"] for row in marks(chart, "level")} == {
         name: m.values["vendi_q1"].value for name, m in data.measurements.items()
     }
-    with pytest.raises(ValueError, match="no corpus has both 'vendi_q1' and 'c2st'"):
-        cuvee.plot_measurements(data.measurements, shift="c2st")
+    with pytest.raises(ValueError, match="no corpus has both 'vendi_q1' and 'mmd'"):
+        cuvee.plot_measurements({name: dataclasses.replace(m, values={}) for name, m in data.measurements.items()})
 
 
 def test_an_advice_shows_itself_as_a_table_with_the_text_of_others_escaped(data):

@@ -20,7 +20,7 @@ from cuvee.records import DatasetMap, ExampleScores, Floats, Ints, Measurement, 
 
 
 def score_examples(corpus: Corpus | Subject, *, encoder: Encoder | None = None, tau: float = 0.1) -> ExampleScores:
-    """Uniqueness, marginal DCScore, surprisal and nearest other example of every example. O(n^2).
+    """Uniqueness, nearest other example and cluster of near-duplicates of every example. O(n^2).
 
     Args:
         corpus: the examples, or a subject whose vectors are used.
@@ -33,7 +33,16 @@ def score_examples(corpus: Corpus | Subject, *, encoder: Encoder | None = None, 
     subject = corpus if isinstance(corpus, Subject) else Subject(corpus=corpus, encoder=encoder or load_encoder())
     if subject.n == 0:
         raise ValueError("corpus has no rows; there is nothing to score")
-    return similarity.score_rows(subject.unit, tau, threshold=NEAR_DUPLICATE, ids=subject.corpus.ids)
+    found = similarity.pairwise_pass(subject.unit, [tau])
+    cosine = found.nearest.cosine.astype(np.float64)
+    return ExampleScores(
+        ids=tuple(subject.corpus.ids),
+        tau=tau,
+        uniqueness=1.0 / found.sums[0].total,
+        nearest=found.nearest.index,
+        nearest_cosine=np.where(np.isfinite(cosine), np.clip(cosine, -1.0, 1.0), np.nan),
+        cluster=similarity.find_near_duplicates(subject.unit, NEAR_DUPLICATE),
+    )
 
 
 def tabulate_examples(corpus: Corpus, scores: ExampleScores) -> pa.Table:
@@ -45,8 +54,6 @@ def tabulate_examples(corpus: Corpus, scores: ExampleScores) -> pa.Table:
             "text": corpus.table["text"],
             "target": corpus.table["target"],
             "uniqueness": scores.uniqueness,
-            "added": scores.added,
-            "surprisal": scores.surprisal,
             "nearest_id": corpus.table["id"].take(near),
             "nearest_text": corpus.table["text"].take(near),
             "nearest_cosine": scores.nearest_cosine,
@@ -58,7 +65,7 @@ def tabulate_examples(corpus: Corpus, scores: ExampleScores) -> pa.Table:
 def pick_extremes(
     corpus: Corpus, scores: ExampleScores, *, count: int = 8
 ) -> tuple[tuple[SampleRow, ...], tuple[SampleRow, ...]]:
-    """The most redundant examples, lowest uniqueness first, and the most novel, highest marginal DCScore first.
+    """The most redundant examples, lowest uniqueness first, and the most novel, highest uniqueness first.
 
     One example of each cluster of near-duplicates and of each text (up to case and punctuation), so that the list
     is not one text many times. No cluster stands in both lists, and each list has at most half of the clusters.
@@ -70,9 +77,9 @@ def pick_extremes(
     """
     ids = np.asarray(scores.ids)
     each = min(count, max(1, len(np.unique(scores.cluster)) // 2))
-    redundant = _first_of_each(corpus, scores, np.lexsort((ids, scores.added, scores.uniqueness)), each, set())
+    redundant = _first_of_each(corpus, scores, np.lexsort((ids, scores.uniqueness)), each, set())
     taken = {int(scores.cluster[row]) for row in redundant}
-    novel = _first_of_each(corpus, scores, np.lexsort((ids, -scores.uniqueness, -scores.added)), each, taken)
+    novel = _first_of_each(corpus, scores, np.lexsort((ids, -scores.uniqueness)), each, taken)
     return _sample(corpus, scores, redundant), _sample(corpus, scores, novel)
 
 
@@ -110,7 +117,6 @@ def _sample(corpus: Corpus, scores: ExampleScores, rows: Iterable[int]) -> tuple
             text=told[row][1],
             target=told[row][0],
             uniqueness=float(scores.uniqueness[row]),
-            added=float(scores.added[row]),
             nearest_text=told[int(scores.nearest[row])][1] if scores.nearest[row] >= 0 else "",
             nearest_cosine=float(scores.nearest_cosine[row]),
         )
@@ -152,7 +158,7 @@ def gather_page(
     return MeasurementPage(
         measurement=measurement,
         taus=tau_profile(subject) if small else None,
-        orders=(order_profile(subject, "vendi"), *([order_profile(subject, "dcscore")] if small else [])),
+        orders=(order_profile(subject),),
         by_label=parts or {},
         by=by,
         map=_draw_map(subject),

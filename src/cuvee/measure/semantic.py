@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,30 +25,16 @@ def measure_dcscore(subject: Subject, tau: float) -> Estimate:
     At tau = 1 n orthogonal rows score only n e / (n - 1 + e), below 2.72 for any n; at 0.05 it nearly counts
     rows. Read it over a range of tau.
     """
-    return _estimate_kernel(subject, subject.sums(tau), 0.0, {"tau": tau, "kernel": "cosine"})
+    return _estimate_kernel(subject, subject.sums(tau), {"tau": tau, "kernel": "cosine"})
 
 
-def measure_leinster_cobbold(subject: Subject, q: float, tau: float) -> Estimate:
-    """Leinster-Cobbold diversity of order q (Ecology 93, 2012) with the similarity ``exp((cos - 1) / tau)``.
-
-    Order 0 is DCScore. The higher the order, the less rare meanings count: order 1 is the exponential of a
-    similarity-sensitive Shannon entropy, 2 one over the mean similarity of two rows, inf one over the mean
-    similarity of the most typical row to all. Between 1 and n. Order inf has no interval: a maximum is not smooth,
-    and jackknife intervals on it cover 83% where rows come in groups.
-    """
-    settings: Settings = {"q": _order(q), "tau": tau, "kernel": "cosine"}
-    return _estimate_kernel(subject, subject.sums(tau), q, settings)
-
-
-def _estimate_kernel(subject: Subject, sums: similarity.RowSums, q: float, settings: Settings) -> Estimate:
+def _estimate_kernel(subject: Subject, sums: similarity.RowSums, settings: Settings) -> Estimate:
     rows = subject.sample
-    value, said = similarity.kernel_diversity(sums.total, q, population=subject.n), {**settings, **_sampling(subject)}
-    if rows is not None and q == 0:
+    value, said = similarity.kernel_diversity(sums.total, population=subject.n), {**settings, **_sampling(subject)}
+    if rows is not None:
         said["sampling_error"] = _sampling_error(sums.total, subject.n)
-    if np.isinf(q):
-        return Estimate(value=value, n=subject.n, settings=said)
     return estimate_by_jackknife(
-        subject, value, lambda: similarity.kernel_diversity_without(sums, subject.bins, q, rows=rows), said
+        subject, value, lambda: similarity.kernel_diversity_without(sums, subject.bins, rows=rows), said
     )
 
 
@@ -90,26 +75,15 @@ def measure_vendi(subject: Subject, q: float) -> Estimate:
 
 
 # --- profiles -----------------------------------------------------------------------------------------
-def order_profile(
-    subject: Subject,
-    kind: Literal["vendi", "dcscore"] = "vendi",
-    *,
-    tau: float = 0.1,
-    orders: Sequence[float] = PROFILE_ORDERS,
-) -> Profile:
-    """Diversity over orders q, with jackknife intervals: it never rises, and falls where a few meanings dominate.
+def order_profile(subject: Subject, *, orders: Sequence[float] = PROFILE_ORDERS) -> Profile:
+    """Vendi score over orders q, with jackknife intervals: it never rises, and falls where a few meanings dominate.
 
     Args:
         subject: the corpus and its encoder.
-        kind: ``vendi``, or ``dcscore``: the Leinster-Cobbold diversity whose order 0 is DCScore.
-        tau: of the kernel of ``dcscore``.
         orders: 0 or more, or inf.
     """
-    if kind == "vendi":
-        points = tuple((float(q), measure_vendi(subject, q)) for q in orders)
-        return Profile(name="vendi", parameter="q", points=points)
-    points = tuple((float(q), measure_leinster_cobbold(subject, q, tau)) for q in orders)
-    return Profile(name=f"dcscore_tau{tau:g}", parameter="q", points=points)
+    points = tuple((float(q), measure_vendi(subject, q)) for q in orders)
+    return Profile(name="vendi", parameter="q", points=points)
 
 
 def tau_profile(subject: Subject, *, taus: Sequence[float] = PROFILE_TAUS) -> Profile:
@@ -123,7 +97,7 @@ def tau_profile(subject: Subject, *, taus: Sequence[float] = PROFILE_TAUS) -> Pr
     else:
         found = [subject.sums(tau) for tau in taus]
     points = [
-        (float(tau), _estimate_kernel(subject, sums, 0.0, {"tau": tau, "kernel": "cosine"}))
+        (float(tau), _estimate_kernel(subject, sums, {"tau": tau, "kernel": "cosine"}))
         for tau, sums in zip(taus, found, strict=True)
     ]
     return Profile(name="dcscore", parameter="tau", points=tuple(points))

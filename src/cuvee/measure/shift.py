@@ -12,6 +12,7 @@ from cuvee.corpus import Corpus
 from cuvee.fingerprint import derive_rng, derive_seed
 from cuvee.measure.intervals import estimate_two_samples, means_without
 from cuvee.measure.subject import MIN_BINS, Subject
+from cuvee.probe import stratified_folds
 from cuvee.records import Codes, Estimate, Floats, Vectors
 from cuvee.similarity import Membership, mmd, single_blas_thread
 
@@ -221,7 +222,9 @@ def _compare(subject: Subject, sides: Sides, permutations: int) -> _Comparison |
     rows = np.vstack(vectors_of(subject, sides)).astype(np.float64)
     rows -= rows.mean(axis=0)
     n = len(sides.ours)
-    fold_of = deal_folds(subject, sides)
+    of_theirs = np.repeat([0, 1], [n, len(sides.theirs)])
+    groups = [str(group) for side in (sides.ours, sides.theirs) for group in side.groups]
+    fold_of = stratified_folds(of_theirs, groups, FOLDS, subject.seed)
     labels = np.zeros((len(rows), permutations + 1))
     labels[:n] = 1.0
     rng = derive_rng(subject.seed, "c2st-permutations")
@@ -286,19 +289,6 @@ def _wins(scores: Floats, others: Floats) -> Floats:
     below, up_to = np.searchsorted(ordered, mine, side="left"), np.searchsorted(ordered, mine, side="right")
     out: Floats = 0.5 * (below + up_to).astype(np.float64)
     return out
-
-
-def deal_folds(subject: Subject, sides: Sides) -> Codes:
-    """Fold of each row of both sides: whole groups, dealt in turn in a seeded order, balanced on each side."""
-    first: dict[int, int] = {}
-    groups = np.concatenate([sides.ours.groups, sides.theirs.groups])
-    for row, group in enumerate(groups.tolist()):
-        first.setdefault(group, row)
-    heads = np.array(list(first.values()), dtype=np.int64)
-    shuffled = derive_rng(subject.seed, "c2st-folds").permutation(heads)
-    dealt = shuffled[np.argsort(shuffled >= len(sides.ours), kind="stable")]
-    fold = {int(groups[row]): position % FOLDS for position, row in enumerate(dealt)}
-    return np.array([fold[group] for group in groups.tolist()], dtype=np.int64)
 
 
 # --- balls of nearest neighbours ---

@@ -151,16 +151,13 @@ def _interval(estimate: Estimate) -> str:
 # --- examples one by one, comparisons, and the page of a measurement ---
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExampleScores:
-    """How much each of n examples adds, in the order of the corpus.
+    """How much each of n examples is like the others, in the order of the corpus.
 
     Attributes:
         ids: of the examples.
         uniqueness: shape (n,), ``1 / sum_j k(i, j)`` with k = exp((cos - 1) / tau): the example's own term of
             DCScore, which is their sum. 1: nothing is like it; 1/n: all rows are the same.
-        added: shape (n,), DCScore of the corpus less DCScore without the example.
-        surprisal: shape (n,), ``-x^T log(C) x`` with ``C = X^T X / n``: its mean is the logarithm of the Vendi
-            score of order 1.
-        nearest: shape (n,), row of the most similar other example, the first of equals; -1 where there is only one row.
+        nearest: shape (n,), row of the most similar other example, one of equals; -1 where there is only one row.
         nearest_cosine: shape (n,), its cosine; nan where there is only one row.
         cluster: shape (n,), the first row of the cluster that the example is in, where a cosine of at least 0.95
             links two rows; its own row where nothing is so near.
@@ -169,8 +166,6 @@ class ExampleScores:
 
     ids: tuple[str, ...]
     uniqueness: Floats
-    added: Floats
-    surprisal: Floats
     nearest: NDArray[np.int64]
     nearest_cosine: Floats
     cluster: NDArray[np.int64]
@@ -217,7 +212,6 @@ class SampleRow:
     text: str
     target: str
     uniqueness: float
-    added: float
     nearest_text: str
     nearest_cosine: float
 
@@ -344,7 +338,7 @@ class MeasurementPage:
 
     Attributes:
         taus: DCScore over tau.
-        orders: diversity over the order q: Vendi, Leinster-Cobbold.
+        orders: diversity over the order q: Vendi.
         by_label: label, or another part that ``by`` names (such as a level) -> its numbers.
         by: what the keys of ``by_label`` are.
         notes: metric -> how to read it.

@@ -38,7 +38,6 @@ _BASES: Mapping[str, str] = {
     SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct",
 }
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-_SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+_-]*")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
 
@@ -172,7 +171,6 @@ def render_card(
     ]
     after = {
         "task_categories": [TASK_CATEGORIES[facts.task]],
-        "size_categories": [size_category(composition.rows)],
         "tags": ["synthetic", "cuvee"] if composition.synthetic_rows else ["cuvee"],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": DATA_FILE}]}],
     }
@@ -226,15 +224,6 @@ def render_model_card(
 def is_language(code: str) -> bool:
     """Whether ``code`` has the form of an ISO 639 code, with or without a region."""
     return _LANGUAGE.fullmatch(code) is not None
-
-
-def size_category(rows: int) -> str:
-    """The hub's bucket of dataset sizes that ``rows`` falls into."""
-    bounds = [10 ** (3 + k) for k in range(len(_SIZES))]
-    place = sum(rows >= bound for bound in bounds)
-    if place == 0:
-        return f"n<{_SIZES[0]}"
-    return f"n>{_SIZES[-1]}" if place == len(_SIZES) else f"{_SIZES[place - 1]}<n<{_SIZES[place]}"
 
 
 def _name_base(model: str) -> str:

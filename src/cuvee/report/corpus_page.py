@@ -204,7 +204,5 @@ def write_settings(estimate: Estimate) -> str:
 
 
 def name_profile(profile: Profile) -> str:
-    """``Vendi``, ``Leinster-Cobbold, tau = 0.1``: DCScore over its order is the Leinster-Cobbold diversity."""
-    name, _, tau = profile.name.partition("_tau")
-    names = {"vendi": "Vendi", "dcscore": "Leinster-Cobbold" if profile.parameter == "q" else "DCScore"}
-    return names.get(name, name) + (f", tau = {tau}" if tau else "")
+    """``Vendi``, ``DCScore``."""
+    return {"vendi": "Vendi", "dcscore": "DCScore"}.get(profile.name, profile.name)

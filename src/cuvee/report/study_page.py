@@ -312,20 +312,22 @@ def draw_diversity(data: ReportData) -> list[Figure]:
     ]
     caption = f"Cells at share {share:g}, by what was measured. Solid line: the real rows alone; dashed: repeated."
     title = f"{capitalise(data.score)} by measured diversity"
-    return [_draw_pools(data, rows, x, y, title, caption, scale=scale, below=rules)]
+    return [_draw_pools(data.level_ranks, rows, x, y, title, caption, scale=scale, below=rules)]
 
 
 def draw_shift(data: ReportData) -> list[Figure]:
     """Diversity against the shift from the real rows, every pool of every dial; the real rows' diversity is a line."""
+    return _draw_shift(data.levels, data.measurements, data.level_ranks)
+
+
+def _draw_shift(levels: Sequence[Level], measurements: Mapping[str, Measurement], dials: Iterable[str]) -> list[Figure]:
     rows: list[Row] = []
-    for level in data.levels:
-        found = [
-            _find_estimate(data, level.dial, level.name, metric) for metric in (DIVERSITY, "mmd", "label_agreement")
-        ]
-        diversity, shift, agreement = found
+    for level in levels:
+        metrics = (DIVERSITY, "mmd", "label_agreement")
+        diversity, shift, agreement = (_find_value(measurements.get(level.key), metric) for metric in metrics)
         if diversity is None or shift is None:
             continue
-        tip = f"{level.key}: diversity {_tell(diversity)}, shift {_tell(shift)}"
+        tip = f"{level.key.removeprefix('=')}: diversity {_tell(diversity)}, shift {_tell(shift)}"
         tip += "" if agreement is None else f", label agreement {_tell(agreement)}"
         ends = {"left": finite(diversity.low), "right": finite(diversity.high)}
         ends |= {"low": finite(shift.low), "high": finite(shift.high)}
@@ -336,21 +338,21 @@ def draw_shift(data: ReportData) -> list[Figure]:
     x = alt.X("diversity:Q", title=_DIVERSITY, scale=alt.Scale(zero=False, nice=True), axis=charts.NUMBERS)
     scale = alt.Scale(zero=False, nice=True)
     y = alt.Y("shift:Q", title="shift from the real rows (squared MMD)", scale=scale, axis=alt.Axis(tickCount=5))
-    every = {key: m.values[DIVERSITY] for key, m in data.measurements.items() if DIVERSITY in m.values}
+    every = {key: m.values[DIVERSITY] for key, m in measurements.items() if DIVERSITY in m.values}
     real = every.get("real") if len({e.n for e in every.values()}) == 1 else None
     at = [] if real is None or not math.isfinite(real.value) else [chart_of([{"real": real.value}])]
     rules = [line.mark_rule(color=charts.REAL, strokeWidth=1.5).encode(x="real:Q") for line in at]
     caption = "To the right: more diverse; up: further from the real rows."
     caption += " The line is the diversity of as many real rows." if rules else ""
-    return [_draw_pools(data, rows, x, y, "Diversity and shift of every pool", caption, scale=scale, below=rules)]
+    return [_draw_pools(dials, rows, x, y, "Diversity and shift of every pool", caption, scale=scale, below=rules)]
 
 
 def _draw_pools(
-    data: ReportData, rows: list[Row], x: alt.X, y: alt.Y, title: str, caption: str, *, scale: alt.Scale,
+    dials: Iterable[str], rows: list[Row], x: alt.X, y: alt.Y, title: str, caption: str, *, scale: alt.Scale,
     below: list[alt.Chart],
 ) -> Figure:  # fmt: skip
     """Pools as named points in the colour of their dial, with whiskers both ways."""
-    series, base = by_name("dial", name_colours(data.level_ranks)), chart_of(rows)
+    series, base = by_name("dial", name_colours(dials)), chart_of(rows)
     layers = [
         *below,
         base.transform_filter("isValid(datum.left)")
@@ -422,15 +424,15 @@ def _percent_domain(values: Iterable[float]) -> Domain:
 
 
 def _find_estimate(data: ReportData, dial: str | None, level: str | None, metric: str) -> Estimate | None:
-    measurement = data.measurements.get(f"{dial}={level}")
+    return _find_value(data.measurements.get(f"{dial}={level}"), metric)
+
+
+def _find_value(measurement: Measurement | None, metric: str) -> Estimate | None:
     estimate = None if measurement is None else measurement.values.get(metric)
     return estimate if estimate is not None and math.isfinite(estimate.value) else None
 
 
 # --- charts for a notebook ---
-_WIDTH, _HEIGHT = 420, 260
-
-
 def plot_advice(advice: Advice) -> alt.VConcatChart:
     """The amount curve: the score of every blend over its synthetic rows for each real one, as on the page of a study.
 
@@ -451,43 +453,17 @@ def plot_advice(advice: Advice) -> alt.VConcatChart:
     return charts.join_figures(draw_amounts(data))
 
 
-def plot_measurements(
-    measurements: Mapping[str, Measurement], *, diversity: str = "vendi_q1", shift: str = "mmd"
-) -> alt.LayerChart | alt.FacetChart:
-    """Diversity against shift: a point for each corpus that has both numbers, with the interval of its diversity.
+def plot_measurements(measurements: Mapping[str, Measurement]) -> alt.VConcatChart:
+    """Diversity (Vendi, q = 1) against shift (squared MMD): a point for each corpus that has both, with its intervals.
 
     Args:
         measurements: name of a corpus, a pool or a level -> what was measured, such as ``StudyResult.measurements``.
-        diversity: the metric that goes up.
-        shift: the metric that goes across.
 
     Raises:
         ValueError: no corpus has both.
     """
-    rows: list[charts.Row] = [
-        {
-            "name": visible(name),
-            "shift": values[shift].value,
-            "diversity": values[diversity].value,
-            "low": charts.finite(values[diversity].low),
-            "high": charts.finite(values[diversity].high),
-        }
-        for name, values in ((name, measured.values) for name, measured in measurements.items())
-        if diversity in values and shift in values
-    ]
-    if not rows:
-        raise ValueError(f"no corpus has both {diversity!r} and {shift!r}; measure them against real rows")
-    x = alt.X("shift:Q", title=f"shift from the real rows ({shift})", scale=alt.Scale(zero=False))
-    scale = alt.Scale(zero=False)
-    y = alt.Y("diversity:Q", title=f"diversity ({diversity})", scale=scale)
-    layers = charts.draw_points(rows, x, y, scale=scale)
-    layers.append(_hover(rows, x, y))
-    layers.append(charts.chart_of(rows).mark_text(dx=7, dy=-7, align="left").encode(x=x, y=y, text="name:N"))
-    return alt.layer(*layers).properties(width=_WIDTH, height=_HEIGHT)
-
-
-def _hover(rows: list[charts.Row], x: alt.X, y: alt.Y) -> alt.Chart:
-    """Points that nobody sees and that name their numbers."""
-    fields = [alt.Tooltip(f"{name}:{'N' if isinstance(rows[0][name], str) else 'Q'}") for name in rows[0]]
-    marks: alt.Chart = charts.chart_of(rows).mark_point(size=150, opacity=0).encode(x=x, y=y, tooltip=fields)
-    return marks
+    levels = [Level(dial="", name=visible(name), rank=rank) for rank, name in enumerate(measurements)]
+    keyed = {level.key: measured for level, measured in zip(levels, measurements.values(), strict=True)}
+    if not (figures := _draw_shift(levels, keyed, [""])):
+        raise ValueError(f"no corpus has both {DIVERSITY!r} and 'mmd'; measure them against real rows")
+    return charts.join_figures(figures)

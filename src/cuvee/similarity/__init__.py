@@ -24,6 +24,5 @@ from cuvee.similarity.neighbours import (
     near_repeats,
     nearest_margins,
     nearest_neighbours,
-    score_rows,
 )
 from cuvee.similarity.tiles import Neighbours, Progress, RowSums, pairwise_pass, row_sums, sample_rows, sampled_pass

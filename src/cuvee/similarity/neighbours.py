@@ -1,16 +1,15 @@
-"""Nearest rows, near-duplicates (exact, and pruned by a bound), and what each row adds to the diversity of all."""
+"""Nearest rows, and near-duplicates (exact, and pruned by a bound)."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.records import ExampleScores, Floats, Ints, Vectors
+from cuvee.records import Vectors
 from cuvee.similarity.backends import Matrix, in_order, single_blas_thread
-from cuvee.similarity.tiles import Neighbours, Tile, row_sums, symmetric_tiles
+from cuvee.similarity.tiles import Neighbours, Tile, symmetric_tiles
 
 _CELLS = 4_000_000  # cosines held at a time
 _PRUNED_TILE = 1024
@@ -18,8 +17,6 @@ _LEADING = (16, 32, 64, 128)  # dimensions that the bound may use
 _LEFT = 0.35  # of the energy; with more left over the bound settles little
 _SLACK = 1e-5  # float32 cosines are no sharper
 SLACK = 1e-6  # the cosine of two equal float32 rows may be so much below 1
-_TILE = 512
-_TIE = 2.0**-19  # cosines closer than this are a tie: float32 products of equal rows differ by less
 
 
 @single_blas_thread()
@@ -200,90 +197,3 @@ def _components(n: int, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[n
     first = np.full(int(label.max(initial=-1)) + 1, n, dtype=np.int64)
     np.minimum.at(first, label, np.arange(n))
     return first[label]
-
-
-def score_rows(
-    unit: Vectors, tau: float = 0.1, *, threshold: float = 0.95, tile: int = _TILE, ids: Sequence[str] | None = None
-) -> ExampleScores:
-    """Uniqueness, marginal DCScore, surprisal and nearest other row of each unit row. O(n^2 d) in two passes.
-
-    Args:
-        unit: unit rows, shape (n, d), n >= 1; float64 rows are computed in float64.
-        tau: of the kernel.
-        threshold: cosine from which rows count as near-duplicates.
-        tile: rows of a tile.
-        ids: of the rows; None numbers them.
-    """
-    total = row_sums(unit, [tau])[0].total
-    added, nearest = _second_pass(unit, total, tau, tile)
-    cosine = np.full(len(unit), np.nan)
-    if len(unit) > 1:
-        cosine = np.einsum("nd,nd->n", unit.astype(np.float64), unit[nearest].astype(np.float64))
-    return ExampleScores(
-        ids=tuple(map(str, range(len(unit))) if ids is None else ids),
-        tau=tau,
-        uniqueness=1.0 / total,
-        added=added,
-        surprisal=row_surprisal(unit),
-        nearest=nearest,
-        nearest_cosine=np.clip(cosine, -1.0, 1.0),
-        cluster=find_near_duplicates(unit, threshold),
-    )
-
-
-@single_blas_thread()
-def _second_pass(unit: Vectors, total: Floats, tau: float, tile: int) -> tuple[Floats, Ints]:
-    """Marginal DCScore and the nearest other row of each row.
-
-    Without row i each other term 1/t_j becomes 1/(t_j - k_ij), so DCScore falls by
-    1/t_i - sum_j k_ij / (t_j (t_j - k_ij)).
-    """
-    n = len(unit)
-    added = 1.0 / total
-    nearest, best = np.full(n, -1, dtype=np.int64), np.full(n, -np.inf)
-    sums = total.astype(unit.dtype)
-
-    def work(tile: Tile) -> list[tuple[slice, Floats, Ints, Floats]]:
-        rows, columns = tile.rows, tile.columns
-        cosines = unit[rows] @ unit[columns].T
-        kernel = np.exp((cosines - 1.0) / cosines.dtype.type(tau))
-        cosines = np.rint(cosines / cosines.dtype.type(_TIE))
-        if rows == columns:
-            np.fill_diagonal(kernel, 0.0)
-            np.fill_diagonal(cosines, -np.inf)
-            return [(rows, *_tile_scores(sums[columns], kernel, cosines, columns.start))]
-        return [
-            (rows, *_tile_scores(sums[columns], kernel, cosines, columns.start)),
-            (columns, *_tile_scores(sums[rows], kernel.T, cosines.T, rows.start)),
-        ]
-
-    for parts in in_order(work, symmetric_tiles(n, tile)):
-        for own, lost, at, found in parts:
-            added[own] -= lost
-            better = found > best[own]
-            best[own] = np.where(better, found, best[own])
-            nearest[own] = np.where(better, at, nearest[own])
-    return added, nearest
-
-
-def _tile_scores(sums: Vectors, kernel: Vectors, cosines: Vectors, start: int) -> tuple[Floats, Ints, Floats]:
-    """What the columns lose without each row, and each row's nearest column and cosine."""
-    lost = (kernel / (sums * (sums - kernel))).sum(axis=1, dtype=np.float64)
-    at = cosines.argmax(axis=1)
-    return lost, at + start, cosines[np.arange(len(at)), at].astype(np.float64)
-
-
-@single_blas_thread()
-def row_surprisal(unit: Vectors) -> Floats:
-    """``-x^T log(C) x`` of each unit row x, with ``C = X^T X / n``, shape (n,), in nats.
-
-    The mean over rows is the von Neumann entropy of C, the logarithm of the Vendi score of order 1
-    (arXiv 2210.02410). Through the smaller of the d x d and the n x n matrix.
-    """
-    data = unit.astype(np.float64)
-    n, d = data.shape
-    values, vectors = np.linalg.eigh(data.T @ data if n >= d else data @ data.T)
-    kept = values > values[-1] * 1e-12 * len(values)
-    values, vectors = values[kept], vectors[:, kept]
-    squares = (data @ vectors) ** 2 if n >= d else vectors**2 * values
-    return np.asarray(-squares @ np.log(values / n))
