@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from jinja2 import TemplateError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    DynamicCache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -196,6 +198,84 @@ def quiet_loading(*, gguf: bool = False) -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
+# --- reading prompts once ---
+Tokens = tuple[int, ...]
+Layers = list[tuple[torch.Tensor, torch.Tensor]]  # keys and values of each layer, shape (1, heads, tokens, width)
+
+
+class PromptReader:
+    """Keys and values of prompts under a model that does not change, kept for all that begins with the same tokens.
+
+    Prompts are read in blocks of 64 tokens, each after those before it in bfloat16, whether these were kept or not:
+    what a prompt gives does not depend on what was read before.
+
+    Args:
+        model: never trained while this reads.
+        precision: of the arithmetic, float32 or bfloat16.
+        most: bytes that are kept; the blocks that were not used for longest go first.
+    """
+
+    BLOCK = 64
+
+    def __init__(self, model: PreTrainedModel, precision: torch.dtype = torch.float32, most: int = 2 << 30) -> None:
+        self._model, self._precision, self._most = model.eval(), precision, most
+        self._kept: OrderedDict[Tokens, Layers] = OrderedDict()
+        self._held = 0
+
+    def read(self, prompts: Sequence[Tokens]) -> tuple[DynamicCache, torch.Tensor]:
+        """Of each prompt, padded on the left, and the mask that hides the padding, shape (b, longest prompt)."""
+        width, device = max(map(len, prompts)), self._model.device
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+        # what is read in inference mode can be no part of a training
+        with torch.inference_mode(False), torch.no_grad():
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._precision == torch.bfloat16):
+                rows = [self._read(prompt) for prompt in prompts]
+            most = max(rows, key=len)
+            empty = [(keys[:, :, :0], values[:, :, :0]) for keys, values in most]
+            layers = [_pad_left([row[at] if row else empty[at] for row in rows], width) for at in range(len(most))]
+        return DynamicCache(layers), mask
+
+    def _read(self, prompt: Tokens) -> Layers:
+        """Keys and values of one prompt, in float32."""
+        blocks: list[Layers] = []
+        for start in range(0, len(prompt), self.BLOCK):
+            until = prompt[: start + self.BLOCK]
+            found = self._kept.get(until)
+            if found is None:
+                found = self._read_block(until[start:], _join(blocks), start)
+                self._held += sum(part.nbytes for layer in found for part in layer)
+                while self._held > self._most and self._kept:
+                    self._held -= sum(part.nbytes for layer in self._kept.popitem(last=False)[1] for part in layer)
+                self._kept[until] = found
+            self._kept.move_to_end(until)
+            blocks.append(found)
+        return _join(blocks)
+
+    def _read_block(self, tokens: Tokens, before: Layers, start: int) -> Layers:
+        ids = torch.tensor([tokens], device=self._model.device)
+        cache = DynamicCache(before) if before else DynamicCache()
+        self._model.get_decoder()(input_ids=ids, cache=cache, use_cache=True)
+        return [(layer.keys[:, :, start:].bfloat16(), layer.values[:, :, start:].bfloat16()) for layer in cache.layers]
+
+
+def _join(blocks: Sequence[Layers]) -> Layers:
+    """The layers of consecutive blocks as one, in float32."""
+    return [(_join_side(layer, 0), _join_side(layer, 1)) for layer in zip(*blocks, strict=True)]
+
+
+def _join_side(blocks: Sequence[tuple[torch.Tensor, torch.Tensor]], side: int) -> torch.Tensor:
+    return torch.cat([block[side] for block in blocks], dim=2).float()
+
+
+def _pad_left(rows: Sequence[tuple[torch.Tensor, torch.Tensor]], width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values of rows, each of shape (1, heads, tokens, size), as one batch."""
+
+    def pad(side: int) -> torch.Tensor:
+        return torch.cat([torch.nn.functional.pad(r[side], (0, 0, width - r[side].shape[2], 0)) for r in rows])
+
+    return pad(0), pad(1)
+
+
 # --- writing ---
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
@@ -208,11 +288,15 @@ class Completion:
 
 @dataclass(slots=True, kw_only=True)
 class LanguageModel:
-    """A causal language model, on its device, and its tokenizer. ``commit`` is that of a model from the hub."""
+    """A causal language model, on its device, and its tokenizer.
+
+    ``commit`` is that of a model from the hub. ``reader`` reads prompts up to their last token in its place.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     commit: str | None = None
+    reader: PromptReader | None = None
 
     @property
     def limit(self) -> int:
@@ -282,6 +366,8 @@ class LanguageModel:
         ids = torch.tensor([[0] * (width - len(p)) + [*p] for p in prompts], device=device)
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
         stopping = {"stop_strings": list(sampling.stop), "tokenizer": self.tokenizer} if sampling.stop else {}
+        if self.reader is not None and width > 1:
+            stopping |= {"cache": self.reader.read([tuple(p[:-1]) for p in prompts])[0]}
         with quiet_loading(), torch.inference_mode():
             whole = self.model.generate(
                 ids,

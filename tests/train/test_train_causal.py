@@ -14,6 +14,7 @@ from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingErr
 from cuvee.hub import write_dataset
 from cuvee.model_files import find_model
 from cuvee.probe import Phase
+from cuvee.records import Sampling
 from cuvee.train.causal import leave_out, load_causal, train_causal
 from cuvee.train.losses import TrainingRows, build_loss
 from cuvee.train.settings import TextWriter, TrainSettings, read_description
@@ -22,6 +23,7 @@ from local_llm import LocalLLM, write_text
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+PromptReader = pytest.importorskip("cuvee.language_models").PromptReader
 tokenizers = pytest.importorskip("tokenizers")
 
 CONTEXT = 96
@@ -65,6 +67,9 @@ def save_tiny(folder, *, chat=False, kind="llama"):
         if kind == "bloom":  # knows no positions
             config = transformers.BloomConfig(hidden_size=32, n_layer=2, n_head=4, **size)
             model = transformers.BloomForCausalLM(config)
+        elif kind == "mamba":  # keeps a state, and no keys and values
+            config = transformers.MambaConfig(hidden_size=32, num_hidden_layers=2, state_size=4, **size)
+            model = transformers.MambaForCausalLM(config)
         else:
             config = transformers.LlamaConfig(
                 hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
@@ -413,6 +418,89 @@ def test_adapters_change_linear_layers_alone_and_are_merged(tiny):
     start = model_of(tiny).model.state_dict()
     changed = {n for n, v in writer.model.state_dict().items() if not torch.equal(v, start[n])}
     assert changed and all("proj" in name for name in changed)
+
+
+# --- prompts that the model reads as it was ---
+FROZEN = {"lora_rank": 2, "frozen_prompts": True}
+
+
+def apply_after(writer, heads):
+    """Lets every adapter change only what follows the first ``heads`` tokens: activated LoRA, without any cache."""
+
+    def hide(_module, _given, found):
+        return torch.cat([torch.zeros_like(found[:, :heads]), found[:, heads:]], dim=1)
+
+    return [
+        m.register_forward_hook(hide) for name, m in writer.model.named_modules() if name.endswith("lora_B.default")
+    ]
+
+
+def test_adapters_change_what_follows_a_frozen_prompt(tiny):
+    base = weights_of(model_of(tiny))
+    writer = train(tiny, **FROZEN, learning_rate=0.05)
+    assert np.array_equal(weights_of(model_of(tiny)), base)  # shared with the adapters, and not changed by them
+    found = writer.log_likelihood(REAL.prompts, REAL.targets)
+    assert not np.allclose(found, model_of(tiny).log_likelihood(REAL.prompts, REAL.targets), atol=0.1)
+    reader, writer.reader = writer.reader, None
+    for row, (prompt, target) in enumerate(zip(REAL.prompts, REAL.targets, strict=True)):
+        hooks = apply_after(writer, len(writer.prompt_tokens(prompt, 64)) - 1)
+        assert writer.log_likelihood([prompt], [target])[0] == pytest.approx(found[row], rel=0.005)
+        for hook in hooks:
+            hook.remove()
+    assert not np.allclose(writer.log_likelihood(REAL.prompts, REAL.targets), found, rtol=0.005)
+    writer.reader = reader
+    told = {"max_tokens": 6, "temperature": 0.0, "seed": 0}
+    assert writer.write(REAL.prompts, **told) == [writer.write([p], **told)[0] for p in REAL.prompts]
+    (one,) = writer.write(REAL.prompts[:1], max_tokens=1, temperature=0.0, seed=0)
+    pair = writer.tokenize(REAL.prompts[0], "")
+    found = writer._logits(writer._lay_out([pair])).argmax(dim=-1)[0]  # what is written is what reading finds likely
+    assert writer.tokenizer.decode(found, skip_special_tokens=True, clean_up_tokenization_spaces=False) == one
+    assert weights_of(train(tiny)).size == base.size and not np.array_equal(weights_of(train(tiny)), base)
+    with pytest.raises(ConfigError, match="beams is 2, which frozen_prompts has no use for"):
+        writer.continue_prompts(["oil"], Sampling(temperature=0.0, max_tokens=2), seed=0, beams=2)
+
+
+def test_what_a_prompt_gives_does_not_depend_on_what_was_read_before(tiny):
+    model = model_of(tiny).model
+    prompts = [tuple(range(3, 3 + n)) for n in (90, 70, 64, 10, 0)] + [(*range(3, 73), 9, 9)]
+    fresh = [PromptReader(model).read([prompt, (5, 6)]) for prompt in prompts]
+    kept, tight = PromptReader(model), PromptReader(model, most=1)
+    for prompt, (cache, mask) in zip([*prompts, *prompts[::-1]], [*fresh, *fresh[::-1]], strict=True):
+        for reader in (kept, tight):
+            again, hidden = reader.read([prompt, (5, 6)])
+            assert torch.equal(mask, hidden) and mask[0].sum() == len(prompt)
+            for layer, other in zip(cache.layers, again.layers, strict=True):
+                assert torch.equal(layer.keys, other.keys) and torch.equal(layer.values, other.values)
+    assert len(tight._kept) == 1 < len(kept._kept) == 6  # blocks: 64, 90, 70, 10, 2 and the last one's own
+
+
+def test_adapters_are_kept_beside_the_model_that_they_are_on(tiny, tmp_path):
+    writer = train(tiny, **FROZEN, learning_rate=0.05)
+    writer.save(tmp_path)
+    assert (tmp_path / "model" / "adapter_model.safetensors").stat().st_size < 50_000
+    again = load_causal(tmp_path, read_description(tmp_path), None)
+    assert np.array_equal(again.log_likelihood(["oil"], ["cup"]), writer.log_likelihood(["oil"], ["cup"]))
+    (tmp_path / "model" / "adapter_model.safetensors").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"model: adapters cannot be loaded .*; train again"):
+        load_causal(tmp_path, read_description(tmp_path), None)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"lora_rank": None}, "set lora_rank"),
+        ({"packing": True}, "leave packing out"),
+        ({"gradient_checkpointing": True}, "leave gradient_checkpointing out"),
+    ],
+)
+def test_frozen_prompts_want_adapters_and_nothing_that_reads_prompts_again(tiny, change, why):
+    with pytest.raises(ConfigError, match=f"frozen_prompts trains adapters after prompts that are read once; {why}"):
+        train(tiny, **FROZEN | change)
+
+
+def test_frozen_prompts_are_refused_where_the_model_does_not_go_on(tmp_path):
+    with pytest.raises(ConfigError, match=r"frozen_prompts: model .* does not go on from what it has read"):
+        train(save_tiny(tmp_path, kind="mamba"), **FROZEN)
 
 
 JUNK = Corpus.from_rows(

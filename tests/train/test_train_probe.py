@@ -181,7 +181,7 @@ def test_unknown_names_get_the_nearest():
 
 
 def test_the_tables_hold_what_they_promise():
-    assert sorted(TRAINERS) == ["causal", "command", "encoder", "probe", "retriever"]
+    assert sorted(TRAINERS) == ["causal", "command", "encoder", "probe", "retriever", "setfit"]
     assert {name for names in TASKS.values() for name in names} == set(TRAINERS)
     assert sorted(LOSSES) == [
         "agreement_filter",

@@ -113,39 +113,39 @@ def _grade(name: str, pairs: Sequence[tuple[str, Sequence[str]]]) -> Floats:
 
 
 def judge_writer(
-    writer: Writer, corpus: Corpus, *, writing: Writing, seed: int, watch: Watch | None = None, own: str | None = None
+    writer: Writer, corpus: Corpus, *, writing: Writing, seed: int, watch: Watch | None = None, score: str | None = None
 ) -> Judged:
     """Let ``writer`` complete each distinct prompt of ``corpus`` once, and judge it against the real completions.
 
     Rows of the same context and text are alternative references: the best of them counts. Prompts of one context, or
     of one named group, belong together. ``token_probability`` is the geometric mean probability of a token of the real
     completions, 1 over their perplexity: it needs no writing, and moves where the written text does not change yet.
-    It and the other scores of probabilities are left out where ``writer`` is no ``Reader``. ``own`` is the name of a
-    score of the user's own, ``module:name``.
+    It and the other scores of probabilities are left out where ``writer`` is no ``Reader``. ``score`` decides: the
+    user's own is ``module:name``; with ``token_probability`` nothing is written, and no text is right.
     """
     prompts, rows = distinct_prompts(corpus)
-    written = write_texts(
-        writer, prompts, max_tokens=writing.max_tokens, temperature=writing.temperature, seed=seed, watch=watch
-    )
     references = [[corpus.targets[row] for row in at] for at in rows]
-    pairs = list(zip(written, references, strict=True))
+    written = [] if score == "token_probability" else write_texts(
+        writer, prompts, max_tokens=writing.max_tokens, temperature=writing.temperature, seed=seed, watch=watch
+    )  # fmt: skip
+    pairs = list(zip(written, references, strict=bool(written)))
     exact = np.array([exact_match(text, known) for text, known in pairs], dtype=np.bool_)
+    texts = {
+        "exact_match": exact.astype(np.float64),
+        "token_f1": np.array([token_f1(text, known) for text, known in pairs]),
+        "rouge_l": np.array([rouge_l(text, known) for text, known in pairs]),
+    }
     likely = _judge_likelihood(writer, prompts, references, watch) if isinstance(writer, Reader) else {}
-    graded = {} if own is None else {own: _grade(own, pairs)}
+    graded = {score: _grade(score, pairs)} if score is not None and ":" in score else {}
+    columns: dict[str, Floats] = {**(texts if written else {}), **likely, **graded}
     return Judged(
         keys=tuple("\x00".join([prompt, *texts]) for prompt, texts in zip(prompts, references, strict=True)),
         groups=_group_prompts(corpus, [at[0] for at in rows]),
-        correct=exact,
-        columns={
-            "exact_match": exact.astype(np.float64),
-            "token_f1": np.array([token_f1(text, known) for text, known in pairs]),
-            "rouge_l": np.array([rouge_l(text, known) for text, known in pairs]),
-            **likely,
-            **graded,
-        },
-        scores={name: score for name, score in _SCORES.items() if likely or name in _OF_TEXTS}
+        correct=exact if written else np.zeros(len(prompts), dtype=np.bool_),
+        columns=columns,
+        scores={name: made for name, made in _SCORES.items() if name in columns or (likely and name not in _OF_TEXTS)}
         | {name: mean_of(name) for name in graded},
-        graded=(*(name for name in ITEM_SCORES["generation"] if likely or name in _OF_TEXTS), *graded),
+        graded=(*(name for name in ITEM_SCORES["generation"] if name in columns), *graded),
         written=tuple(written),
     )
 

@@ -50,7 +50,8 @@ def evaluate_model(
         diversity: generation: measures texts.
         watch: called as writing, reading and embedding go on.
         score: what trials are compared by, one of the task's ``ITEM_SCORES``, or of generation the user's own
-            ``module:name``; None takes the first.
+            ``module:name``; None takes the first. With ``token_probability`` no completion is written, and the scores
+            of written texts are left out.
 
     Raises:
         ConfigError: the predictor is for another task, or an argument has no use for this task.
@@ -59,8 +60,8 @@ def evaluate_model(
     """
     if diversity is not None and corpus.task != "generation":
         raise ConfigError(f"diversity is measured of what a model writes; task {corpus.task!r} writes nothing")
-    own = score if score is not None and ":" in score else None
-    judged = judge_model(predictor, corpus, seed=seed, passages=passages, writing=writing, watch=watch, own=own)
+    decides = score if corpus.task == "generation" else None
+    judged = judge_model(predictor, corpus, seed=seed, passages=passages, writing=writing, watch=watch, score=decides)
     if score == "token_probability" and score not in judged.graded:
         raise ConfigError(
             f"score token_probability needs log_likelihood(prompts, completions), which this predictor "
@@ -83,17 +84,19 @@ def judge_model(
     passages: Sequence[str] | None = None,
     writing: Writing | None = None,
     watch: Watch | None = None,
-    own: str | None = None,
+    score: str | None = None,
 ) -> Judged:
     """The items of ``corpus``, each judged: what ``compare_predictors`` and ``report_labels`` work on.
 
-    Arguments and errors are those of ``evaluate_model``; ``own`` is a score of the user's own.
+    Arguments and errors are those of ``evaluate_model``; ``score`` is of generation.
     """
     if len(corpus) == 0:
         raise InputError("there are no rows to evaluate on; give held-out rows, for example a validation part")
     for name, given, task in (
-        ("passages", passages, "retrieval"), ("writing", writing, "generation"), (f"score {own!r}", own, "generation"),
-    ):  # fmt: skip
+        ("passages", passages, "retrieval"),
+        ("writing", writing, "generation"),
+        (f"score {score!r}", score, "generation"),
+    ):
         if given is not None and corpus.task != task:
             raise ConfigError(f"{name} is for task {task!r}; task {corpus.task!r} has no use for it")
     if isinstance(predictor, Scored):
@@ -101,7 +104,8 @@ def judge_model(
     if corpus.task == "classification" and isinstance(predictor, Classifier):
         return judge_classifier(predictor, corpus)
     if corpus.task == "generation" and isinstance(predictor, Writer):
-        return generation.judge_writer(predictor, corpus, writing=writing or Writing(), seed=seed, watch=watch, own=own)
+        how = writing or Writing()
+        return generation.judge_writer(predictor, corpus, writing=how, seed=seed, watch=watch, score=score)
     if corpus.task == "retrieval" and isinstance(predictor, Ranker):
         return judge_ranker(predictor, corpus, passages=passages, watch=watch)
     needed = _NEEDS[corpus.task]

@@ -23,16 +23,25 @@ from cuvee.encoders import Encoder
 from cuvee.errors import ConfigError, InputError, TrainingError
 from cuvee.fingerprint import derive_rng
 from cuvee.inputs import explain_damage
-from cuvee.language_models import LanguageModel, choose_device, explain_memory, load_causal_model, quiet_loading
+from cuvee.language_models import (
+    LanguageModel,
+    PromptReader,
+    Tokens,
+    choose_device,
+    choose_dtype,
+    explain_memory,
+    load_causal_model,
+    quiet_loading,
+)
 from cuvee.model_files import SMOLLM2, ModelFiles, find_model
 from cuvee.records import Sampling
-from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
+from cuvee.train.finetuning import ParameterGroup, load_adapters, merge_lora, prepare_training
 from cuvee.train.loop import LoopResult, fine_tune
 from cuvee.train.settings import Description, TrainSettings, fill_settings, given, write_description
 from cuvee.train.weighting import AdjustedLoss, PreparedLoss, Progress, RowScores
 
 IGNORED = -100
-_FOLDER = "model"
+_FOLDER, _BASE = "model", "base"
 _BATCH = 16
 _MAX_LENGTH = 512
 
@@ -44,19 +53,22 @@ def train_causal(
     """Fine-tune ``settings.model`` (by default SmolLM2-135M-Instruct) for exactly ``settings.steps`` steps.
 
     Rows whose completion leaves no room for a prompt in ``max_length`` tokens are not trained on; the writer counts
-    them. With ``lora_rank``, adapters are trained, and then added to the model's weights. With ``keep_last`` it keeps
-    its last weights though ``patience`` is given, and its ``course`` tells the scores of every evaluation.
+    them. With ``lora_rank``, adapters are trained, and then added to the model's weights; with ``frozen_prompts`` they
+    stay apart. With ``keep_last`` it keeps its last weights though ``patience`` is given, and its ``course`` tells the
+    scores of every evaluation.
 
     Raises:
         TrainingError: no row fits, out of memory, or a loss that is not finite.
         MissingDependency, InputError: torch, transformers, peft or the model cannot be loaded.
-        ConfigError: an unknown device, a setting it has no use for, or packing that the model cannot do.
+        ConfigError: an unknown device, a setting it has no use for, or one that the model cannot do.
     """
     del encoder  # every trainer and loader is given one
     filled = fill_causal_settings(settings)
     writer = CausalWriter.from_pretrained(filled)
     if settings.packing and not writer.can_pack:
         raise ConfigError(f"packing: model {filled.model!r} does not keep packed rows apart; leave packing out")
+    if settings.frozen_prompts and not writer.can_freeze:
+        raise ConfigError(f"frozen_prompts: model {filled.model!r} does not go on from what it has read; leave it out")
     rows = CausalRows(writer, corpus, validation)
     narrowed = leave_out(loss, rows.fits, writer.max_length)
     writer.model = prepare_training(writer.model, filled)
@@ -64,7 +76,7 @@ def train_causal(
         rows, narrowed, filled, corpus=corpus, validation=validation, progress=progress, folder=folder,
         keep_last=keep_last,
     )  # fmt: skip
-    writer.model = merge_lora(writer.model)
+    writer.model = writer.model if settings.frozen_prompts else merge_lora(writer.model)
     writer.dropped = int((~rows.fits).sum())
     return writer
 
@@ -93,8 +105,15 @@ def load_causal(folder: Path, description: Description, encoder: Encoder | None)
     where = choose_device(settings.device or "auto")
     if not (folder / _FOLDER).is_dir():  # transformers would take the path for a name on the hub
         raise InputError(f"{folder / _FOLDER}: no such folder; train again")
-    loaded = _load_trainable.__wrapped__(ModelFiles(place=str(folder / _FOLDER), local=True))
-    return CausalWriter(loaded, where, settings, template=template, dropped=dropped)
+    at = folder / _FOLDER
+    if not settings.frozen_prompts:
+        loaded = _load_trainable.__wrapped__(ModelFiles(place=str(at), local=True))
+        return CausalWriter(loaded, where, settings, template=template, dropped=dropped)
+    base = ModelFiles(place=str(folder / _BASE), local=True) if (folder / _BASE).is_dir() else find_model(SMOLLM2)
+    writer = CausalWriter(_share_weights(_load_trainable(base)), where, settings, template=template, dropped=dropped)
+    writer.reader = _open_reader(base, settings.precision or "auto", where)
+    writer.model = load_adapters(writer.model, at)
+    return writer
 
 
 class CausalWriter:
@@ -120,6 +139,7 @@ class CausalWriter:
         self.device, self.settings, self.dropped = device, settings, dropped
         self.max_length = settings.max_length or _MAX_LENGTH
         self.course: LoopResult | None = None  # of the training that it went through here
+        self.reader: PromptReader | None = None  # of prompts, where only what follows them is adapted
         self.template = template or ("chat" if self.tokenizer.chat_template else "plain")
 
     @classmethod
@@ -133,8 +153,12 @@ class CausalWriter:
         """
         files, where = find_model(given(settings.model)), choose_device(given(settings.device))
         loaded = _load_trainable(files)
-        fresh = LanguageModel(model=copy.deepcopy(loaded.model), tokenizer=loaded.tokenizer)
-        found = cls(fresh, where, settings)
+        if settings.frozen_prompts:
+            found = cls(_share_weights(loaded), where, settings)
+            found.reader = _open_reader(files, settings.precision or "auto", where)
+        else:
+            model = copy.deepcopy(loaded.model).requires_grad_(True)  # adapters elsewhere may have frozen the weights
+            found = cls(LanguageModel(model=model, tokenizer=loaded.tokenizer), where, settings)
         if found.max_length > found.limit:
             raise ConfigError(f"max_length is {found.max_length}; {files.shown!r} reads at most {found.limit} tokens")
         return found
@@ -146,23 +170,41 @@ class CausalWriter:
 
     @property
     def _language_model(self) -> LanguageModel:
-        return LanguageModel(model=self.model, tokenizer=self.tokenizer)  # training exchanges the model
+        # training exchanges the model
+        return LanguageModel(model=self.model, tokenizer=self.tokenizer, reader=self.reader)
 
     @property
     def can_pack(self) -> bool:
         """Whether rows that share a sequence stay apart: tried on two, since not every model heeds positions."""
+        return self._reads_alike(lambda pairs: lay_out(pairs, pack_to=4 * len(pairs[1])), 1e-3)
+
+    @property
+    def can_freeze(self) -> bool:
+        """Whether the model goes on from what its reader has read, while there are no adapters yet."""
+        return self._reads_alike(self._lay_out, 0.05, times=8)
+
+    def _reads_alike(self, lay: Callable[[Sequence[TokenPair]], Layout], tolerance: float, *, times: int = 1) -> bool:
+        """Whether another layout of two rows gives their log probabilities too."""
         sample = [self._encode(text)[:16] or [0] for text in ("One two three.", "Seven eight, nine and ten.")]
-        pairs = [TokenPair(tuple(ids), tuple(ids[::-1])) for ids in sample]
+        pairs = [TokenPair(tuple(ids) * times, tuple(ids[::-1])) for ids in sample]
         training = self.model.training
         self.model.eval()
         try:
             with torch.no_grad():
-                apart, packed = self.log_p(pairs), self.log_p(pairs, pack_to=4 * len(pairs[1]))
-        except TypeError:  # the model takes no positions
+                apart, other = self.log_p_sums(lay_out(pairs)), self.log_p_sums(lay(pairs))
+        except (TypeError, ValueError, AttributeError, IndexError):  # it takes no positions, or no cache
             return False
         finally:
             self.model.train(training)
-        return torch.allclose(apart, packed, rtol=1e-3, atol=1e-3)
+        lengths = torch.tensor([len(pair.completion) for pair in pairs], device=self.device)
+        return torch.allclose(apart / lengths, other / lengths, rtol=tolerance, atol=tolerance)
+
+    def _lay_out(self, pairs: Sequence[TokenPair], pack_to: int | None = None) -> Layout:
+        """The rows; where prompts are read apart, from the last token of the prompt on."""
+        if self.reader is None:
+            return lay_out(pairs, pack_to=pack_to)
+        tails = lay_out([TokenPair(pair.prompt[-1:], pair.completion) for pair in pairs])
+        return replace(tails, heads=tuple(pair.prompt[:-1] for pair in pairs))
 
     def tokenize(self, prompt: str, completion: str) -> TokenPair | None:
         """The row's tokens, the prompt cut on the left to fit; None where the completion leaves no room for it."""
@@ -197,7 +239,7 @@ class CausalWriter:
 
     def log_p(self, pairs: Sequence[TokenPair], *, pack_to: int | None = None) -> torch.Tensor:
         """Mean log probability of each completion's tokens, the end token among them, shape (len(pairs),)."""
-        sums = self.log_p_sums(lay_out(pairs, pack_to=pack_to))
+        sums = self.log_p_sums(self._lay_out(pairs, pack_to))
         lengths = torch.tensor([len(pair.completion) for pair in pairs], device=self.device, dtype=sums.dtype)
         return sums / lengths
 
@@ -214,6 +256,10 @@ class CausalWriter:
         """At the columns that are wanted, shape (sequences, columns, vocabulary)."""
         where = {"position_ids": layout.positions} if layout.mask is None else {"attention_mask": layout.mask}
         inputs = {name: tensor.to(self.device) for name, tensor in {"input_ids": layout.ids, **where}.items()}
+        if self.reader is not None and any(layout.heads):
+            inputs["cache"], mask = self.reader.read(layout.heads)
+            inputs["position_ids"] = layout.positions.to(self.device) + mask.sum(dim=1, keepdim=True)
+            inputs["attention_mask"] = torch.cat([mask, inputs["attention_mask"]], dim=1)
         columns = layout.columns.to(self.device)
         try:  # a vocabulary is large: logits only where they are wanted
             logits: torch.Tensor = self.model(**inputs, logits_to_keep=columns, use_cache=False).logits
@@ -246,7 +292,7 @@ class CausalWriter:
         pairs = self._fit_all(prompts, completions)
         out = np.zeros((len(pairs), 2))
         out[:, 1] = [len(pair.completion) for pair in pairs]
-        out[:, 0] = self._read(pairs, lambda part: self.log_p_sums(lay_out(part)))
+        out[:, 0] = self._read(pairs, lambda part: self.log_p_sums(self._lay_out(part)))
         return out
 
     def top_tokens(self, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.float64]:
@@ -258,7 +304,7 @@ class CausalWriter:
         self.model.eval()
         with explain_memory(self.device, "set device: cpu, or train with a lower max_length"), torch.inference_mode():
             for row, pair in enumerate(self._fit_all(prompts, completions)):
-                layout = lay_out([pair])
+                layout = self._lay_out([pair])
                 p, token = self._logits(layout).float().softmax(dim=-1).cpu().max(dim=-1)
                 hit = (token == layout.targets).double()
                 parts.append(torch.stack([torch.full_like(hit, row), p.double(), hit], dim=-1)[0].numpy())
@@ -302,6 +348,8 @@ class CausalWriter:
         """As ``write``, with any sampling; with ``beams`` above 1, the best of a beam search at temperature 0."""
         max_tokens = sampling.max_tokens
         room = min(self.max_length, self.limit - max_tokens)
+        if beams > 1 and self.reader is not None:
+            raise ConfigError(f"beams is {beams}, which frozen_prompts has no use for; leave one of them out")
         heads: list[tuple[int, ...]] = []
         for number, prompt in enumerate(prompts):
             head = self.prompt_tokens(prompt, room)
@@ -341,10 +389,18 @@ class CausalWriter:
         return [int(token) for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
 
     def save(self, folder: Path) -> None:
-        """Write the model and its tokenizer as transformers does, and ``predictor.json``."""
+        """Write the model and its tokenizer as transformers does, and ``predictor.json``.
+
+        With ``frozen_prompts`` the model is the adapters, as peft writes them, and the model that they are on lies in
+        ``base`` unless it is SmolLM2-135M-Instruct.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         with quiet_loading():
             self.model.save_pretrained(folder / _FOLDER)
+            if self.settings.frozen_prompts and self.settings.model != SMOLLM2:
+                loaded = _load_trainable(find_model(given(self.settings.model)))
+                loaded.model.save_pretrained(folder / _BASE)
+                self.tokenizer.save_pretrained(str(folder / _BASE))
             self.tokenizer.save_pretrained(str(folder / _FOLDER))
         extra = {"template": self.template, "dropped": str(self.dropped)}
         write_description(folder, Description(kind="causal", labels=(), settings=self.settings, extra=extra))
@@ -435,6 +491,18 @@ def _load_trainable(files: ModelFiles) -> LanguageModel:
     return loaded
 
 
+def _share_weights(loaded: LanguageModel) -> LanguageModel:
+    """A copy with the same weights in memory, for adapters of its own."""
+    shared = {id(each): each for each in loaded.model.parameters()}
+    return LanguageModel(model=copy.deepcopy(loaded.model, shared), tokenizer=loaded.tokenizer)
+
+
+@lru_cache(maxsize=1)
+def _open_reader(files: ModelFiles, precision: str, device: torch.device) -> PromptReader:
+    """One a process, so that all its trainings share what was read."""
+    return PromptReader(_load_trainable(files).model.to(device), choose_dtype(precision, device))
+
+
 @dataclass(frozen=True, slots=True)
 class TokenPair:
     """A prompt and the completion that follows it, each of at least one token."""
@@ -458,6 +526,7 @@ class Layout:
         targets: the token after each of ``columns``; IGNORED where none is wanted. Shape (sequences, columns).
         owners: the row that each target belongs to, same shape.
         rows: how many rows there are.
+        heads: tokens before each row, where they are read apart.
     """
 
     ids: torch.Tensor
@@ -467,6 +536,7 @@ class Layout:
     targets: torch.Tensor
     owners: torch.Tensor
     rows: int
+    heads: tuple[Tokens, ...] = ()
 
 
 def lay_out(pairs: Sequence[TokenPair], *, pack_to: int | None = None) -> Layout:

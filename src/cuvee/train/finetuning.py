@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel
 
 from cuvee.errors import ConfigError, MissingDependency, TrainingError
 from cuvee.fingerprint import derive_rng, derive_seed
-from cuvee.inputs import first_line
+from cuvee.inputs import explain_damage, first_line
 from cuvee.language_models import own_random_stream, quiet_loading
 from cuvee.probe import Phase
 from cuvee.train.settings import TrainSettings, given
@@ -157,6 +158,20 @@ def merge_lora(model: PreTrainedModel) -> PreTrainedModel:
     """The plain model with the adapters added to its weights; a model without adapters as it is."""
     merge = getattr(model, "merge_and_unload", None)
     return model if merge is None else merge()
+
+
+def load_adapters(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """The model with the adapters that peft wrote into ``folder``.
+
+    Raises:
+        MissingDependency: peft is not installed. InputError: they cannot be read, or are of another model.
+    """
+    if find_spec("peft") is None:
+        raise MissingDependency("the model's adapters need peft: pip install 'cuvee[train]'")
+    from peft import PeftModel
+
+    with explain_damage(f"{folder}: adapters", "train again"), quiet_loading():
+        return PeftModel.from_pretrained(model, str(folder)).eval()
 
 
 def save_memory(model: PreTrainedModel) -> None:

@@ -84,13 +84,14 @@ class BuiltIn:
 TRAINERS: Mapping[str, BuiltIn] = {
     "probe": BuiltIn("probe", draws=False),
     "encoder": BuiltIn("encoder", ("torch", "transformers"), ", or set trainer: probe"),
+    "setfit": BuiltIn("setfit", ("torch", "sentence_transformers"), ", or set trainer: probe"),
     "causal": BuiltIn("causal", ("torch", "transformers")),
     "retriever": BuiltIn("retriever", ("torch", "sentence_transformers")),
     "command": BuiltIn("command"),
 }
 # Which of ``TRAINERS`` serve a task.
 TASKS: Mapping[str, tuple[str, ...]] = {
-    "classification": ("probe", "encoder", "command"),
+    "classification": ("probe", "encoder", "setfit", "command"),
     "generation": ("causal", "command"),
     "retrieval": ("retriever",),
 }
@@ -125,7 +126,7 @@ def check_fit(settings: TrainSettings, task: Task) -> None:
         raise ConfigError(f"trainer {settings.trainer!r} is not for task {task!r}; set trainer: {valid}")
     refuse_idle(settings)
     build_loss(settings)
-    if (settings.trainer == "command" or isinstance(trainer, FunctionTrainer)) and not (
+    if (settings.trainer in ("command", "setfit") or isinstance(trainer, FunctionTrainer)) and not (
         settings.loss in _STATIC or ":" in settings.loss
     ):
         raise ConfigError(
@@ -289,9 +290,9 @@ def train_model(
 
     Args:
         corpus: training rows; their ``origin`` says which are synthetic.
-        trainer: ``probe`` (logistic regression on sentence vectors) or ``encoder`` (fine-tunes a sentence
-            encoder) for classification, ``causal`` (a language model) for generation, ``retriever`` for
-            retrieval, or ``module:Name``.
+        trainer: for classification ``probe`` (logistic regression on sentence vectors), ``encoder`` (fine-tunes a
+            sentence encoder) or ``setfit`` (tunes one on pairs of rows, then fits a probe), for generation ``causal``
+            (a language model), for retrieval ``retriever``, or ``module:Name``.
         loss: a name in ``LOSSES``, or ``module:Name``.
         steps: optimiser steps; None takes the trainer's default (encoder 30). The probe has none: it is fitted to its
             optimum.

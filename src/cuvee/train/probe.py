@@ -43,13 +43,27 @@ class ProbePredictor:
 
     def save(self, folder: Path) -> None:
         """Write ``probe.npz`` and ``predictor.json``; the encoder is named by its hash, not copied."""
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{_WEIGHTS_FILE}.tmp-{os.getpid()}"
-        with temporary.open("wb") as stream:
-            np.savez(stream, weights=self.model.weights, bias=self.model.bias)
-        temporary.replace(folder / _WEIGHTS_FILE)
+        write_head(self.model, folder)
         extra = {"encoder": self.encoder.name, "encoder_hash": self.encoder.hash}
         write_description(folder, Description(kind="probe", labels=self.labels, settings=self.settings, extra=extra))
+
+
+def write_head(model: ProbeModel, folder: Path) -> None:
+    """Write ``probe.npz``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{_WEIGHTS_FILE}.tmp-{os.getpid()}"
+    with temporary.open("wb") as stream:
+        np.savez(stream, weights=model.weights, bias=model.bias)
+    temporary.replace(folder / _WEIGHTS_FILE)
+
+
+def read_head(folder: Path, labels: tuple[str, ...]) -> ProbeModel:
+    """What ``write_head`` wrote.
+
+    Raises:
+        InputError: the weights are missing or broken.
+    """
+    return ProbeModel(labels, *read_layer(folder / _WEIGHTS_FILE, "weights", labels=len(labels), axis=1))
 
 
 def load_probe(folder: Path, description: Description, encoder: Encoder | None) -> ProbePredictor:
@@ -70,10 +84,11 @@ def load_probe(folder: Path, description: Description, encoder: Encoder | None) 
             f"{folder}: trained on encoder {name!r} ({expected[:12]}), not on {used.name!r} ({used.hash[:12]}); "
             "give that one"
         )
-    weights, bias = read_layer(folder / _WEIGHTS_FILE, "weights", labels=len(description.labels), axis=1)
-    if len(weights) != used.dim:
-        raise InputError(f"{folder / _WEIGHTS_FILE}: is for {len(weights)} dimensions, not {used.dim}; train again")
-    model = ProbeModel(description.labels, weights, bias)
+    model = read_head(folder, description.labels)
+    if len(model.weights) != used.dim:
+        raise InputError(
+            f"{folder / _WEIGHTS_FILE}: is for {len(model.weights)} dimensions, not {used.dim}; train again"
+        )
     return ProbePredictor(model, used, description.settings)
 
 

@@ -74,6 +74,15 @@ def load_retriever(folder: Path, description: Description, encoder: Encoder | No
         InputError: files are missing or broken. ConfigError: an unknown device.
     """
     del encoder
+    return load_body(folder, description)
+
+
+def load_body(folder: Path, description: Description) -> BiEncoder:
+    """The model that ``BiEncoder.save_model`` wrote.
+
+    Raises:
+        InputError: files are missing or broken. ConfigError: an unknown device.
+    """
     settings = description.settings
     where = choose_device(settings.device or "auto")
     if not (folder / _MODEL).is_dir():  # the path would be taken for a name on the hub
@@ -138,11 +147,15 @@ class BiEncoder:
         return _rank_pairs(self, _Pairs(corpus.texts, corpus.targets))
 
     def save(self, folder: Path) -> None:
-        """Write the model to ``folder/model`` as sentence-transformers does, and ``predictor.json``."""
+        """Write the model, and ``predictor.json``."""
+        self.save_model(folder)
+        write_description(folder, Description(kind="retriever", labels=(), settings=self.settings, extra={}))
+
+    def save_model(self, folder: Path) -> None:
+        """Write the model to ``folder/model`` as sentence-transformers does."""
         folder.mkdir(parents=True, exist_ok=True)
         with quiet_loading():
             self.model.save(str(folder / _MODEL), create_model_card=False)
-        write_description(folder, Description(kind="retriever", labels=(), settings=self.settings, extra={}))
 
     def embed(self, texts: Sequence[str], side: Side) -> torch.Tensor:
         """Unit vectors with their graph, float32, shape (len(texts), d)."""

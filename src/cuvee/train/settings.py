@@ -39,14 +39,16 @@ _RULES: Sequence[tuple[Sequence[str], Callable[[Any], bool], str]] = (
 )
 _OF_FINE_TUNING = (
     "head_learning_rate", "max_length", "model", "device", "lora_rank", "lora_alpha", "accumulate", "checkpoint_every",
-    "patience", "evaluate_every", "precision", "gradient_checkpointing", "packing", "temperature",
+    "patience", "evaluate_every", "precision", "gradient_checkpointing", "packing", "temperature", "frozen_prompts",
 )  # fmt: skip
+_SEARCHING = ("patience", "evaluate_every", "synthetic_share")
 # settings that each trainer has no use for: given, they are refused and not ignored
 _IDLE: Mapping[str, Sequence[str]] = {
     "probe": ("steps", "batch_size", "learning_rate", "synthetic_share", *_OF_FINE_TUNING),
-    "encoder": ("packing", "temperature", "l2"),
+    "encoder": ("packing", "temperature", "l2", "frozen_prompts"),
+    "setfit": ("head_learning_rate", "packing", "temperature", "frozen_prompts", *_SEARCHING),
     "causal": ("head_learning_rate", "temperature", "l2"),
-    "retriever": ("head_learning_rate", "packing", "accumulate", "l2"),
+    "retriever": ("head_learning_rate", "packing", "accumulate", "l2", "frozen_prompts"),
     "command": ("batch_size", "learning_rate", "l2", "synthetic_share", *_OF_FINE_TUNING),
 }
 _REMEDIES = {
@@ -86,7 +88,7 @@ class TrainSettings:
         seed: of the training draw.
         batch_size, learning_rate: of the optimiser.
         head_learning_rate: of a fresh linear head.
-        l2: strength of the probe's penalty, 1 / C of scikit-learn's ``LogisticRegression``.
+        l2: strength of the probe's penalty (of SetFit's head too), 1 / C of scikit-learn's ``LogisticRegression``.
         max_length: tokens of a text that are read; of prompt and completion together.
         model: a folder, or a name on the hub.
         device: auto, cpu, cuda or mps.
@@ -105,6 +107,7 @@ class TrainSettings:
         precision: of the arithmetic.
         gradient_checkpointing: trade time for memory.
         packing: several sequences in one row of a batch.
+        frozen_prompts: the model as it was reads the prompts, once; adapters change what follows (``causal``).
         temperature: of the retriever's softmax.
         program: that trains, for trainer ``command``.
 
@@ -140,6 +143,7 @@ class TrainSettings:
     precision: Precision | None = None
     gradient_checkpointing: bool | None = None
     packing: bool | None = None
+    frozen_prompts: bool | None = None
     temperature: float | None = None
     program: Program | None = None
 
@@ -170,6 +174,11 @@ def refuse_idle(settings: TrainSettings) -> None:
         raise ConfigError(f"evaluate_every is {settings.evaluate_every}, but it is for patience alone; set patience")
     if settings.lora_alpha is not None and settings.lora_rank is None:
         raise ConfigError(f"lora_alpha is {settings.lora_alpha:g}, but there are no adapters; set lora_rank")
+    if settings.frozen_prompts:
+        beside = next((name for name in ("packing", "gradient_checkpointing") if getattr(settings, name)), None)
+        if settings.lora_rank is None or beside is not None:
+            remedy = f"leave {beside} out" if beside else "set lora_rank"
+            raise ConfigError(f"frozen_prompts trains adapters after prompts that are read once; {remedy}")
     if settings.trainer == "retriever" and settings.batch_size == 1:
         raise ConfigError("batch_size is 1, but negatives are the other rows of a batch; give at least 2")
 
@@ -186,6 +195,7 @@ class Defaults:
 
 DEFAULTS: Mapping[str, Defaults] = {
     "encoder": Defaults(steps=30, batch_size=16, learning_rate=1e-4, lora_learning_rate=1e-3),
+    "setfit": Defaults(steps=30, batch_size=16, learning_rate=1e-4, lora_learning_rate=1e-3),
     "causal": Defaults(steps=60, batch_size=8, learning_rate=5e-5, lora_learning_rate=5e-4),
     "retriever": Defaults(steps=30, batch_size=16, learning_rate=5e-5, lora_learning_rate=5e-4),
 }

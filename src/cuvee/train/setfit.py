@@ -1,0 +1,165 @@
+"""SetFit: a sentence encoder is tuned on pairs of rows by their labels, then a probe is fitted to its vectors.
+
+Tunstall et al. 2022 (arXiv 2209.11055): rows of one label are to have a cosine of 1, rows of different labels one of 0.
+Each row of a batch is set against one row of its own label and one of another, so that both kinds of pairs are as many.
+Imports torch and sentence-transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cuvee.corpus import Corpus
+from cuvee.encoders import DEFAULT_ENCODER, Encoder
+from cuvee.errors import ConfigError, InputError
+from cuvee.probe import DEFAULT_L2, ProbeModel, fit_objective
+from cuvee.records import Codes, Floats
+from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
+from cuvee.train.loop import fine_tune
+from cuvee.train.probe import read_head, write_head
+from cuvee.train.retriever import BiEncoder, load_body
+from cuvee.train.settings import Description, TrainSettings, fill_settings, given, write_description
+from cuvee.train.weighting import PreparedLoss, Progress
+
+
+def train_setfit(
+    corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None, validation: Corpus | None,
+    progress: Progress | None, folder: Path | None,
+) -> SetFitClassifier:  # fmt: skip
+    """Tune ``settings.model`` (by default all-MiniLM-L6-v2) for exactly ``settings.steps`` steps, then fit its head.
+
+    The loss of a row is (1 - cos(row, one of its label))^2 + cos(row, one of another label)^2. A row's weight counts
+    in that loss, in how often the row is drawn for a pair, and in the head.
+
+    Raises:
+        TrainingError: out of memory, or a loss that is not finite.
+        MissingDependency, InputError: sentence-transformers or the model cannot be loaded.
+        ConfigError: an unknown device, or a setting it has no use for.
+    """
+    del encoder, validation  # every trainer is given them; this one stops at no row
+    filled = fill_settings("setfit", settings, model=DEFAULT_ENCODER, device="auto", l2=DEFAULT_L2)
+    body = BiEncoder.from_pretrained(filled)
+    body.backbone = prepare_training(body.backbone, filled)
+    rows = PairedRows(body, corpus, loss.weights)
+    fine_tune(rows, loss, filled, corpus=corpus, validation=None, progress=progress, folder=folder)
+    body.backbone = merge_lora(body.backbone)
+    head = fit_objective(body.encode(corpus.texts, "passage"), corpus.targets, loss, l2=given(filled.l2))
+    return SetFitClassifier(body, head)
+
+
+def load_setfit(folder: Path, description: Description, encoder: Encoder | None) -> SetFitClassifier:
+    """The classifier that ``SetFitClassifier.save`` wrote.
+
+    Raises:
+        InputError: files are missing or broken. ConfigError: an unknown device.
+    """
+    del encoder
+    body, head = load_body(folder, description), read_head(folder, description.labels)
+    if len(head.weights) != (width := body.encode(["x"], "passage").shape[1]):
+        raise InputError(
+            f"{folder}: the head is for {len(head.weights)} dimensions, the model gives {width}; train again"
+        )
+    return SetFitClassifier(body, head)
+
+
+@dataclass(frozen=True, slots=True)
+class SetFitClassifier:
+    """A tuned sentence encoder and the probe on its vectors."""
+
+    body: BiEncoder
+    head: ProbeModel
+
+    @property
+    def settings(self) -> TrainSettings:
+        """How it was trained, nothing left open."""
+        return self.body.settings
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels it knows, in the order of its probabilities."""
+        return self.head.labels
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Probability of each label, shape (len(texts), k); rows sum to 1."""
+        return self.head.proba(self.body.encode(texts, "passage"))
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The most probable label of each text."""
+        return [self.labels[i] for i in self.predict_proba(texts).argmax(axis=1)]
+
+    def save(self, folder: Path) -> None:
+        """Write the model as sentence-transformers does, ``probe.npz`` of the head, and ``predictor.json``."""
+        self.body.save_model(folder)
+        write_head(self.head, folder)
+        write_description(folder, Description(kind="setfit", labels=self.labels, settings=self.settings, extra={}))
+
+
+class PairedRows:
+    """A sentence encoder with the rows whose pairs it is tuned on, for the training loop.
+
+    Args:
+        body: what to tune, with the learning rate in its settings.
+        corpus: n rows: text and label, of at least two labels.
+        weights: how much more often a row is drawn for a pair, shape (n,), above 0.
+    """
+
+    held_out = 0
+
+    def __init__(self, body: BiEncoder, corpus: Corpus, weights: Floats) -> None:
+        self._body, self._texts = body, corpus.texts
+        codes = np.unique(np.array(corpus.targets), return_inverse=True)[1]
+        self._order: Codes = np.argsort(codes, kind="stable")  # the rows of a label, one after another, on a line
+        ends = np.cumsum(weights[self._order])
+        self._ends, self._total = ends, float(ends[-1])
+        self._weights = weights
+        self._starts = np.zeros(len(codes))  # where each row's stretch of the line begins
+        self._starts[self._order] = ends - weights[self._order]
+        sizes = np.bincount(codes, weights=weights)
+        self._lengths, self._firsts = sizes[codes], (np.cumsum(sizes) - sizes)[codes]  # those of each row's label
+        self.module: torch.nn.Module = body.model
+        self.groups = (ParameterGroup(tuple(body.model.parameters()), given(body.settings.learning_rate)),)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self._body.device
+
+    def log_p(self, rows: Codes) -> torch.Tensor:
+        """Minus the squared errors of each row's two cosines, shape (b,)."""
+        alike, other = self.draw_partners(rows)
+        wanted, places = np.unique(np.concatenate([rows, alike, other]), return_inverse=True)
+        vectors = self._body.embed([self._texts[i] for i in wanted], "passage")
+        with torch.autocast(self.device.type, enabled=False):
+            own, same, different = vectors[torch.from_numpy(places).to(self.device)].chunk(3)
+            return -((1.0 - (own * same).sum(dim=1)) ** 2) - (own * different).sum(dim=1) ** 2
+
+    def draw_partners(self, rows: Codes) -> tuple[Codes, Codes]:
+        """For each row another one of its label, and one of another label, shape (b,) each.
+
+        They are drawn from torch's random state, as dropout is. The only row of a label is its own partner.
+        """
+        u = torch.rand((2, len(rows)), dtype=torch.float64).numpy()
+        first, length, weight = self._firsts[rows], self._lengths[rows], self._weights[rows]
+        at = first + u[0] * (length - weight)
+        at += np.where(at >= self._starts[rows], weight, 0.0)  # past the row itself
+        alike = np.where(length > weight * (1 + 1e-9), self._find(at), rows)
+        at = u[1] * (self._total - length)
+        return alike, self._find(at + np.where(at >= first, length, 0.0))
+
+    def _find(self, at: Floats) -> Codes:
+        """The rows whose stretches these places lie in."""
+        return self._order[np.minimum(np.searchsorted(self._ends, at, side="right"), len(self._order) - 1)]
+
+    def validate(self) -> float:
+        """There are no rows to stop at.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("trainer 'setfit' has no early stopping; leave patience out")
