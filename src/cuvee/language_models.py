@@ -236,20 +236,20 @@ class PromptReader:
         return DynamicCache(layers), mask
 
     def _read(self, prompt: Tokens) -> Layers:
-        """Keys and values of one prompt, in float32."""
+        """Keys and values of one prompt."""
         blocks: list[Layers] = []
         for start in range(0, len(prompt), self.BLOCK):
             until = prompt[: start + self.BLOCK]
             found = self._kept.get(until)
             if found is None:
-                found = self._read_block(until[start:], _join(blocks), start)
+                found = self._read_block(until[start:], self._join(blocks), start)
                 self._held += sum(part.nbytes for layer in found for part in layer)
                 while self._held > self._most and self._kept:
                     self._held -= sum(part.nbytes for layer in self._kept.popitem(last=False)[1] for part in layer)
                 self._kept[until] = found
             self._kept.move_to_end(until)
             blocks.append(found)
-        return _join(blocks)
+        return self._join(blocks)
 
     def _read_block(self, tokens: Tokens, before: Layers, start: int) -> Layers:
         ids = torch.tensor([tokens], device=self._model.device)
@@ -257,14 +257,14 @@ class PromptReader:
         self._model.get_decoder()(input_ids=ids, cache=cache, use_cache=True)
         return [(layer.keys[:, :, start:].bfloat16(), layer.values[:, :, start:].bfloat16()) for layer in cache.layers]
 
+    def _join(self, blocks: Sequence[Layers]) -> Layers:
+        """The layers of consecutive blocks as one, in the model's number format."""
+        dtype = self._model.dtype
 
-def _join(blocks: Sequence[Layers]) -> Layers:
-    """The layers of consecutive blocks as one, in float32."""
-    return [(_join_side(layer, 0), _join_side(layer, 1)) for layer in zip(*blocks, strict=True)]
+        def join(side: int) -> list[torch.Tensor]:
+            return [torch.cat([block[side] for block in layer], dim=2).to(dtype) for layer in zip(*blocks, strict=True)]
 
-
-def _join_side(blocks: Sequence[tuple[torch.Tensor, torch.Tensor]], side: int) -> torch.Tensor:
-    return torch.cat([block[side] for block in blocks], dim=2).float()
+        return list(zip(join(0), join(1), strict=True))
 
 
 def _pad_left(rows: Sequence[tuple[torch.Tensor, torch.Tensor]], width: int) -> tuple[torch.Tensor, torch.Tensor]:
