@@ -8,8 +8,8 @@ import pytest
 
 from command_line import call, refused
 from cuvee import run_collapse
+from cuvee.collapse import advise, advise_in_theory, find_warning, judge_curated, word_warning
 from cuvee.collapse.exact import run_exact
-from cuvee.collapse.judging import advise, advise_in_theory, find_warning, judge_curated, word_warning
 from cuvee.config.collapse import CollapseConfig, best_weight
 from cuvee.config.reading import make_config
 from cuvee.errors import ConfigError, InputError
