@@ -66,20 +66,6 @@ def test_contexts_stay_with_their_rows(tmp_path):
         assert load_corpus(tmp_path / name, context="context").table.equals(corpus.table)
 
 
-@pytest.mark.parametrize("name", ["old.parquet", "old.jsonl"])
-def test_files_written_before_the_column_came_are_read_back_whole(tmp_path, name):
-    rows = [{**row, "group": f"g{i}", "dial": "topics", "block": i, "seed_ids": ["s"]} for i, row in enumerate(ROWS)]
-    corpus = Corpus.from_rows(rows, origin="synthetic")
-    old = corpus.table.drop_columns(["context"])
-    if name.endswith("parquet"):
-        pq.write_table(old, tmp_path / name)
-    else:
-        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in old.to_pylist()))
-    assert load_corpus(tmp_path / name).table.equals(corpus.table)
-    assert Corpus(old).table.equals(corpus.table)  # a run folder's pool
-    assert Corpus(old).fingerprint == corpus.fingerprint
-
-
 def test_wrong_contexts_are_told():
     with pytest.raises(InputError, match="row 1: context must be a string or None, got 3"):
         Corpus.from_rows([ROWS[0], {**ROWS[1], "context": 3}])

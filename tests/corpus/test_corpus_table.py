@@ -116,14 +116,6 @@ def test_weights_are_part_of_the_fingerprint_and_a_weight_of_one_says_nothing():
     assert others.fingerprint != plain.with_columns(weight=np.array([1, 1, 2, 1.0])).fingerprint
 
 
-def test_files_written_before_the_column_came_are_read_back(tmp_path):
-    corpus = Corpus.from_rows([{**row, "context": f"c{i}"} for i, row in enumerate(ROWS)])
-    rows = corpus.table.drop_columns(["weight"]).to_pylist()
-    (tmp_path / "old.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    found = load_corpus(tmp_path / "old.jsonl")
-    assert found.table.equals(corpus.table) and found.fingerprint == corpus.fingerprint
-
-
 def test_wrong_weights_are_told(tmp_path):
     for weight in (-1, float("nan"), float("inf"), "much", True):
         with pytest.raises(InputError, match="row 1: weight must be a number of at least 0 or None"):

@@ -6,11 +6,11 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cuvee.generate.calls import Endpoint, Request, Sampling
+from cuvee.generate.calls import Request, Sampling
 from cuvee.generate.client import LLMClient
 from cuvee.generate.dispatch import RequestQueue
 from cuvee.generate.ledger import Ledger
-from cuvee.generate.replicas import FIRST_WINDOW, RateLimit, Window
+from cuvee.generate.replicas import FIRST_WINDOW, Window
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 
@@ -178,37 +178,3 @@ def test_one_off_limits_are_waited_out_while_the_rest_goes_on(llm):
     assert len(again) == 40
     assert all(later - first >= 3.0 for first, later in again)
     assert took <= 2 * clean + 4
-
-
-def test_requests_a_minute_are_spread_evenly(llm):
-    with Ledger() as ledger, LLMClient(llm.endpoint(requests_per_minute=2400), ledger) as client:
-        client.answer_requests(ask(20))
-    for k in range(10):  # 25 ms each, less the slack a late timer may make up and what the way takes
-        assert llm.times[k + 10] - llm.times[k] >= 0.1
-
-
-def test_tokens_a_minute_follow_the_estimate_and_then_the_usage():
-    async def paced(limit, estimate, actual):
-        pace, times = RateLimit(None, limit), []
-        for _ in range(5):
-            await pace.wait(estimate)
-            times.append(time.monotonic())
-            pace.correct(estimate, actual)
-        return times[-1] - times[0]
-
-    assert asyncio.run(paced(60_000, 100, 100)) >= 0.25  # four waits of 100 tokens at 1000 a second, less the slack
-    assert asyncio.run(paced(60_000, 10, 100)) >= 0.25
-    assert asyncio.run(paced(60_000, 1000, 10)) < 1.0  # 4 s if the estimate stood
-
-
-def test_tokens_a_minute_hold_requests_back(llm):
-    with Ledger() as ledger, LLMClient(llm.endpoint(tokens_per_minute=12_000), ledger) as client:
-        client.answer_requests(ask(6))  # 51 tokens estimated, 12 used: 200 a second
-    assert 0.15 <= llm.times[-1] - llm.times[0]
-
-
-@pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute"])
-def test_limits_are_checked(name):
-    for wrong in (0, -1, float("nan")):
-        with pytest.raises(ValueError, match=name):
-            Endpoint(base_url="http://one/v1", model="m", **{name: wrong})

@@ -78,13 +78,6 @@ def test_a_budget_in_money_counts_prices(plain, tmp_path, local):
     assert len(local.bodies) < 60
 
 
-def test_a_rate_is_kept(plain, tmp_path, local):
-    paced = with_part(plain, "generator", requests_per_minute=1200.0, concurrency=None)
-    local.times.clear()
-    run_study(paced, out=tmp_path / "run")
-    assert len(local.times) / (max(local.times) - min(local.times)) < 25  # a second; 1,200 a minute are 20
-
-
 def test_concurrency_changes_how_many_requests_are_under_way(plain, tmp_path, local):
     assert look(with_part(plain, "generator", concurrency=1), tmp_path / "a", local)["at once"] == 1
     assert look(with_part(plain, "generator", concurrency=3), tmp_path / "b", local)["at once"] == 3

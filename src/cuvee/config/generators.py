@@ -131,8 +131,6 @@ class EndpointGenerator(Writer):
     concurrency: int | None = Field(
         32, ge=1, description="most requests in flight at once, for each replica; null adapts, up to 256"
     )
-    requests_per_minute: float | None = Field(None, gt=0, description="of all replicas together")
-    tokens_per_minute: float | None = Field(None, gt=0, description="of prompts and answers, of all replicas together")
     budget: BudgetConfig = BudgetConfig()
     prices: PricesConfig | None = Field(None, description="what the endpoint charges; a budget in money needs it")
     omit: tuple[_Parameter, ...] = Field(

@@ -54,7 +54,7 @@ def open_model(part: generators.LanguageModel, task: Task, *, where: str = "gene
 def make_endpoint(part: generators.EndpointGenerator, *, key: str | None) -> Endpoint:
     """The endpoint of a section, with its key where it has one and the caller needs it."""
     first, *others = part.urls
-    limits = {"concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s", "give_up_s"}
+    limits = {"concurrency", "timeout_s", "give_up_s"}
     return Endpoint(
         base_url=first,
         replicas=tuple(others),

@@ -50,7 +50,6 @@ SCHEMA = pa.schema(
     ]
 )
 _HEADS = ("text", "target", "origin")  # columns that are shown of the first rows
-_LATER = ("context", "weight")  # columns that files written by earlier releases lack
 _MANY = 10  # rows, from which answers that are all different are no labels
 
 
@@ -65,8 +64,6 @@ class Corpus:
     task: Task = "classification"
 
     def __post_init__(self) -> None:
-        if is_ours(self.table.column_names):
-            object.__setattr__(self, "table", _add_later_columns(self.table))
         if pa.schema(list(self.table.schema)[: len(SCHEMA)]) != SCHEMA:
             raise ValueError(f"table has schema {self.table.schema!r}; a corpus needs cuvee.corpus.SCHEMA")
 
@@ -366,15 +363,7 @@ class Corpus:
 def is_ours(names: Iterable[str]) -> bool:
     """Whether columns are those of a file that Cuvée wrote."""
     found = set(names)
-    return found | ({"text"} if INPUT in found else set()) >= set(SCHEMA.names) - set(_LATER)
-
-
-def _add_later_columns(table: pa.Table) -> pa.Table:
-    """The table with nulls for the columns that it was written without, before the user's own."""
-    for name in sorted({*_LATER} - {*table.column_names}):
-        field = SCHEMA.field(name)
-        table = table.add_column(SCHEMA.get_field_index(name), field, pa.nulls(table.num_rows, field.type))
-    return table
+    return found | ({"text"} if INPUT in found else set()) >= set(SCHEMA.names)
 
 
 def _rename(table: pa.Table, name: str, to: str) -> pa.Table:

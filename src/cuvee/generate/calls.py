@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -36,11 +35,10 @@ class Endpoint:
     one of them by another (``cuvee.generate.ledger.settle_identity``).
 
     ``concurrency`` is the most requests under way at once at each replica; None adapts up to 256. Up to it their number
-    follows how well the replica answers. ``requests_per_minute`` and ``tokens_per_minute`` are limits, ``budget`` is
-    what may be spent at its ``prices``: of all replicas together. ``timeout_s`` bounds one request, ``give_up_s`` how
-    long an outage may last. ``omit`` names parameters that it refuses and that are not sent, ``extra_body`` holds
-    parameters of its own that are sent with every request, and ``system="merge"`` puts the system message at the head
-    of the user's, for models without that role.
+    follows how well the replica answers. ``budget`` is what may be spent at its ``prices``: of all replicas together.
+    ``timeout_s`` bounds one request, ``give_up_s`` how long an outage may last. ``omit`` names parameters that it
+    refuses and that are not sent, ``extra_body`` holds parameters of its own that are sent with every request, and
+    ``system="merge"`` puts the system message at the head of the user's, for models without that role.
     """
 
     base_url: str = field(repr=False)
@@ -50,8 +48,6 @@ class Endpoint:
     key_name: str | None = None
     identity: str = ""
     concurrency: int | None = None
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
     budget: Budget | None = None
     prices: Prices | None = None
     timeout_s: float = 120.0
@@ -66,10 +62,6 @@ class Endpoint:
             raise ValueError(f"api {self.api!r}; valid choices: 'chat', 'completions'")
         if self.concurrency is not None and self.concurrency < 1:
             raise ValueError(f"concurrency {self.concurrency!r}; must be 1 or more, or None to adapt")
-        for name in ("requests_per_minute", "tokens_per_minute"):
-            limit = getattr(self, name)
-            if limit is not None and not (math.isfinite(limit) and limit > 0):
-                raise ValueError(f"{name} {limit!r}; must be above 0, or None for no limit")
         if self.budget is not None and self.budget.cost is not None and self.prices is None:
             raise ValueError(f"budget.cost {self.budget.cost!r} needs prices: Prices(prompt_per_million=...)")
         if unknown := [name for name in self.omit if name not in OMISSIBLE]:

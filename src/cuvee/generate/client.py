@@ -14,7 +14,7 @@ from cuvee.generate.calls import Answer, Endpoint, Failure, OnAnswer, Outcome, R
 from cuvee.generate.dispatch import Dispatch, RequestQueue, Ways
 from cuvee.generate.exchange import Compatibility, Refusal, Trouble
 from cuvee.generate.ledger import Ledger, settle_identity
-from cuvee.generate.replicas import BudgetGuard, RateLimit, Replica, ReplicaPool, RetryPolicy, worst_case
+from cuvee.generate.replicas import BudgetGuard, Replica, ReplicaPool, RetryPolicy, worst_case
 from cuvee.records import Usage
 
 T = TypeVar("T")
@@ -24,7 +24,6 @@ GATHER_SHARE = 0.01
 LONGEST_GATHER_S = 0.02
 SHORTEST_GATHER_S = 0.002  # A shorter wait is none: the commit before gathers enough
 LONGEST_PROBE_S = 10.0  # how long the answer to a probe is waited for, unless answers take longer
-BYTES_A_TOKEN = 4  # of a prompt, roughly: an estimate, until the endpoint says how many tokens it read
 
 
 class LLMClient:
@@ -47,7 +46,6 @@ class LLMClient:
         self._compatibility = Compatibility(endpoint, ledger.met.notes)
         self._pool = ReplicaPool(endpoint, self._compatibility)
         self._retry_policy = RetryPolicy(endpoint)
-        self._rate_limit = RateLimit(endpoint.requests_per_minute, endpoint.tokens_per_minute)
         self._budget_guard = BudgetGuard(
             endpoint.budget, endpoint.prices, before=ledger.totals(), where=endpoint.shown_url
         )
@@ -154,15 +152,12 @@ class LLMClient:
                 self._ledger.record_failure(keys[request], request_json(self._endpoint, request), failure)
 
     async def _ask(self, replica: Replica, request: Request, again: bool = False) -> Answer | Trouble | Refusal:
-        """Send a request, for the first time or ``again``, when budget and pace allow, and note how it went."""
-        size = request.prompt_bytes
-        most = request.sampling.max_tokens
-        worst, estimate = worst_case(size, most), size / BYTES_A_TOKEN + most
+        """Send a request, for the first time or ``again``, when the budget allows, and note how it went."""
+        worst = worst_case(request.prompt_bytes, request.sampling.max_tokens)
         await self._budget_guard.reserve(worst)
         actual: Usage | None = None
         lost = False
         try:
-            await self._rate_limit.wait(estimate)
             sent, lost = time.monotonic(), True
             self._ledger.met.retries += again
             outcome = await replica.exchange.ask(request)
@@ -175,7 +170,6 @@ class LLMClient:
                 replica.note_answer(sent, now)
                 self._retry_policy.note_success(sent)
                 actual = self._cost(outcome, worst)
-                self._rate_limit.correct(estimate, actual.prompt_tokens + actual.completion_tokens)
             return outcome
         finally:
             self._ledger.met.unanswered += lost

@@ -1,4 +1,4 @@
-"""How much is asked at once, of whom, and when again: budget, rates, the window of each replica, retries."""
+"""How much is asked at once, of whom, and when again: budget, the window of each replica, retries."""
 
 from __future__ import annotations
 
@@ -91,13 +91,12 @@ class BudgetGuard:
         return f"{load.requests:,} requests{more}, {load.prompt_tokens + load.completion_tokens:,} tokens{cost}"
 
 
-# --- how many requests may be under way at once, and how many a minute ---
+# --- how many requests may be under way at once ---
 # Requests added for each answer until the first halving: four times as many each round trip.
 FIRST_WINDOW = 64
 GROWTH = 3
 CALM_SHARE = 0.2  # share of failing requests up to which failures are taken for one-offs
 _MEMORY = 1 / 64
-_SLACK_S = 0.1
 
 
 class Window:
@@ -157,40 +156,6 @@ class Window:
             self._halved_at = now  # what was sent before belongs to the same round trip
             self._eager = False
             self._size = max(1.0, self._size / 2)
-
-
-class RateLimit:
-    """Spreads requests and tokens evenly over time: a token bucket without bursts.
-
-    Each request moves the time from which the next may be sent by its share of a minute (the generic cell rate
-    algorithm, ITU-T I.371), so no minute sees more than the limit and one request.
-
-    Args:
-        requests_per_minute: None sets no limit.
-        tokens_per_minute: of prompts and completions; None sets no limit.
-    """
-
-    def __init__(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
-        self._request_s = 60 / requests_per_minute if requests_per_minute else 0.0
-        self._token_s = 60 / tokens_per_minute if tokens_per_minute else 0.0
-        self._requests_at = self._tokens_at = -math.inf
-        self._turn = asyncio.Lock()
-
-    async def wait(self, tokens: float) -> None:
-        """Return when a request of about so many tokens may be sent; first come, first served."""
-        if not (self._request_s or self._token_s):
-            return
-        async with self._turn:
-            while (ahead := max(self._requests_at, self._tokens_at) - time.monotonic()) > 0:
-                await asyncio.sleep(min(ahead, 0.2))  # a correction may shorten the wait
-            now = time.monotonic()
-            # a timer that comes late is made up for, at most by the slack
-            self._requests_at = max(self._requests_at, now - _SLACK_S) + self._request_s
-            self._tokens_at = max(self._tokens_at, now - _SLACK_S) + tokens * self._token_s
-
-    def correct(self, estimate: float, actual: float) -> None:
-        """Replace the estimate of a request by its real number of tokens."""
-        self._tokens_at += (actual - estimate) * self._token_s
 
 
 # A replica that fails so often in a row, for so long, is set aside if another is there; one that refuses a connection

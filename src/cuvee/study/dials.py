@@ -34,7 +34,7 @@ ASKED = "asked.json"
 # Settings that answers do not depend on.
 SPEED = {
     *("slots", "threads", "concurrency", "timeout_s", "give_up_s", "api_key_env"),
-    *("requests_per_minute", "tokens_per_minute", "budget", "prices", "batch"),
+    *("budget", "prices", "batch"),
 }
 # Settings of how rows are drawn.
 DRAWING = {"temperature", "top_p", "min_p", "top_k", "max_tokens", "truncated", "rows_per_request"}
