@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -131,6 +132,56 @@ def in_batch(start, rows, at, temperature=0.5):
     queries = model.encode([rows.texts[i] for i in at], "query")
     passages = model.encode([rows.targets[i] for i in at], "passage")
     return found, queries @ passages.T
+
+
+def test_hard_negatives_are_the_nearest_wrong_passages(start):
+    from cuvee.train.retriever import BiEncoder, RetrieverRows
+
+    rows = REAL.joined(Corpus.from_rows([{"text": REAL.texts[0], "target": REAL.targets[5]}], task="retrieval"))
+    model = BiEncoder.from_pretrained(dataclasses.replace(start, hard_negatives=3))
+    trained = RetrieverRows(model, rows, None)
+    cosines = model.encode(rows.texts, "query") @ model.encode(rows.targets, "passage").T
+    for row, found in enumerate(trained._negatives):
+        limit = 0.95 * cosines[row, row]
+        allowed = [
+            i for i in range(len(rows) - 1)
+            if cosines[row, i] < limit and i != row and not (row in (0, len(rows) - 1) and i in (0, 5))
+        ]  # fmt: skip
+        best = sorted(allowed, key=lambda i: -cosines[row, i])[:3]
+        assert [int(i) for i in found if i >= 0] == pytest.approx(best)
+    at = np.array([0, 4])
+    columns = {0, 4, *(int(i) for i in trained._negatives[at].ravel() if i >= 0)}
+    scores = cosines[at] / model.temperature
+    others = {0: {0, 5}, 4: {4}}  # passages of the same query do not count, but for the row's own
+    expected = [
+        scores[i, row] - np.log(sum(np.exp(scores[i, c]) for c in columns - (others[row] - {row})))
+        for i, row in enumerate(at.tolist())
+    ]
+    assert trained.log_p(at).detach().numpy() == pytest.approx(expected, abs=1e-3)
+    assert not np.array_equal(weights_of(train(start)), weights_of(train(start, hard_negatives=2)))
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "passage"),
+    [
+        ("multilingual-e5-small", "query: ", "passage: "),
+        ("e5-base-v2", "query: ", "passage: "),
+        ("bge-small-en-v1.5", "Represent this sentence for searching relevant passages: ", ""),
+        ("bge-m3", "", ""),
+        ("gte-small", "", ""),
+    ],
+)
+def test_prompts_follow_from_the_name_of_the_model_and_are_saved_with_it(
+    tiny_model, start, tmp_path, name, query, passage
+):
+    shutil.copytree(tiny_model, tmp_path / name)
+    ranker = train(start, model=str(tmp_path / name), steps=1, learning_rate=1e-9)
+    plain = train(start, steps=1, learning_rate=1e-9)
+    assert np.allclose(ranker.encode_queries(["goal"]), plain.encode_queries([f"{query}goal"]), atol=1e-5)
+    assert np.allclose(ranker.encode_passages(["goal"]), plain.encode_passages([f"{passage}goal"]), atol=1e-5)
+    ranker.save(tmp_path / "kept")
+    theirs = sentence_transformers.SentenceTransformer(str(tmp_path / "kept" / "model"), device="cpu")
+    assert (theirs.prompts.get("query") or "", theirs.prompts.get("document") or "") == (query, passage)
 
 
 def test_log_p_is_the_softmax_over_the_batch(start):

@@ -251,7 +251,58 @@ def _choose_split(path: Path, splits: Sequence[str], split: str) -> str:
     )
 
 
+def _read_beir(path: Path, split: str) -> pa.Table:
+    """Queries with their relevant passages of one split of a BEIR folder; the split ``corpus`` is all its passages.
+
+    A passage is its title, a blank and its text, as BEIR's own evaluation joins them.
+
+    Raises:
+        InputError: a file lacks a column, an identifier is in no file, or there is no such split.
+    """
+    passages, queries = (_read_ids(_find(path, name)) for name in ("corpus", "queries"))
+    if split == "corpus":
+        return pa.table({"text": list(passages.values())})
+    judged = {each.name.split(".")[0]: each for each in sorted((path / "qrels").glob("*.tsv"))}
+    if not judged:
+        raise InputError(f"{path / 'qrels'}: no .tsv here; it says which passages are relevant, such as qrels/test.tsv")
+    chosen = judged[_choose_split(path, list(judged), split)]
+    rows: dict[str, list[str]] = {"query": [], "passage": []}
+    for number, line in enumerate(to_utf8(chosen.read_bytes(), str(chosen)).decode().splitlines(), start=1):
+        cells = line.split("\t")
+        if number == 1 and not cells[-1].strip().lstrip("-").isdigit():
+            continue  # the header
+        if len(cells) != 3 or not cells[2].strip().lstrip("-").isdigit():
+            raise InputError(f"{chosen}, line {number}: needs query-id, corpus-id and a whole score, apart by tabs")
+        for name, cell, known in (("queries", cells[0], queries), ("corpus", cells[1], passages)):
+            if cell not in known:
+                raise InputError(f"{chosen}, line {number}: {cell!r} is no _id of {_find(path, name)}")
+        if int(cells[2]) > 0:
+            rows["query"].append(queries[cells[0]])
+            rows["passage"].append(passages[cells[1]])
+    if not rows["query"]:
+        raise InputError(f"{chosen}: no line has a score above 0, so no passage is relevant")
+    return pa.table(rows)
+
+
+def _find(path: Path, name: str) -> Path:
+    """``NAME.jsonl`` of a BEIR folder, packed or not."""
+    return next((at for at in (path / f"{name}.jsonl", path / f"{name}.jsonl.gz") if at.exists()), path / name)
+
+
+def _read_ids(path: Path) -> dict[str, str]:
+    """``_id`` -> title and text of each row."""
+    table = _read_file(path)
+    for name in ("_id", "text"):
+        if name not in table.column_names:
+            raise InputError(f"{path}: has no column {name!r}, which files of BEIR have")
+    titles = table["title"].to_pylist() if "title" in table.column_names else [None] * table.num_rows
+    rows = zip(table["_id"].to_pylist(), titles, table["text"].to_pylist(), strict=True)
+    return {str(key): " ".join(part for part in (title, text) if part) for key, title, text in rows}
+
+
 def _read_folder(path: Path, split: str) -> pa.Table:
+    if (path / "qrels").is_dir() and all(_find(path, name).is_file() for name in ("corpus", "queries")):
+        return _read_beir(path, split)
     if (path / "dataset_dict.json").exists():
         names = sorted(part.name for part in path.iterdir() if (part / "state.json").exists())
         return _read_folder(path / _choose_split(path, names, split), "")

@@ -28,6 +28,7 @@ T = TypeVar("T")
 Precision = Literal["auto", "float32", "bfloat16"]
 _COUNTS = (
     "steps", "batch_size", "max_length", "lora_rank", "accumulate", "checkpoint_every", "patience", "evaluate_every",
+    "hard_negatives",
 )  # fmt: skip
 _ABOVE_ZERO = ("learning_rate", "l2", "head_learning_rate", "lora_alpha", "temperature", "gamma", "clip")
 _RULES: Sequence[tuple[Sequence[str], Callable[[Any], bool], str]] = (
@@ -40,14 +41,15 @@ _RULES: Sequence[tuple[Sequence[str], Callable[[Any], bool], str]] = (
 _OF_FINE_TUNING = (
     "head_learning_rate", "max_length", "model", "device", "lora_rank", "lora_alpha", "accumulate", "checkpoint_every",
     "patience", "evaluate_every", "precision", "gradient_checkpointing", "packing", "temperature", "frozen_prompts",
+    "hard_negatives",
 )  # fmt: skip
 _SEARCHING = ("patience", "evaluate_every", "synthetic_share")
 # settings that each trainer has no use for: given, they are refused and not ignored
 _IDLE: Mapping[str, Sequence[str]] = {
     "probe": ("steps", "batch_size", "learning_rate", "synthetic_share", *_OF_FINE_TUNING),
-    "encoder": ("packing", "temperature", "l2", "frozen_prompts"),
-    "setfit": ("head_learning_rate", "packing", "temperature", "frozen_prompts", *_SEARCHING),
-    "causal": ("head_learning_rate", "temperature", "l2"),
+    "encoder": ("packing", "temperature", "l2", "frozen_prompts", "hard_negatives"),
+    "setfit": ("head_learning_rate", "packing", "temperature", "frozen_prompts", "hard_negatives", *_SEARCHING),
+    "causal": ("head_learning_rate", "temperature", "l2", "hard_negatives"),
     "retriever": ("head_learning_rate", "packing", "accumulate", "l2", "frozen_prompts"),
     "command": ("batch_size", "learning_rate", "l2", "synthetic_share", *_OF_FINE_TUNING),
 }
@@ -109,6 +111,7 @@ class TrainSettings:
         packing: several sequences in one row of a batch.
         frozen_prompts: the model as it was reads the prompts, once; adapters change what follows (``causal``).
         temperature: of the retriever's softmax.
+        hard_negatives: wrong passages near to its query that each row of the ``retriever`` brings.
         program: that trains, for trainer ``command``.
 
     Raises:
@@ -145,6 +148,7 @@ class TrainSettings:
     packing: bool | None = None
     frozen_prompts: bool | None = None
     temperature: float | None = None
+    hard_negatives: int | None = None
     program: Program | None = None
 
     def __post_init__(self) -> None:
