@@ -38,6 +38,7 @@ from cuvee.recommend.advice import choose_best, decide
 from cuvee.recommend.cells import CellTable, gains_of, merge_groups, pool_gains
 from cuvee.recommend.confirming import Judgement, judge_confirmation, plan_looks
 from cuvee.recommend.search import list_draws
+from cuvee.recommend.statistics import adjust_choice
 from cuvee.recommend.wording import Verdict
 from cuvee.records import Cell, Composition, Confirmation, Draw, Estimate, Gain, Level, Scores, Trial
 
@@ -208,14 +209,13 @@ def find_means(truth: np.ndarray, world: World, seed: int) -> Sequence[float]:
     return world.answer(truth, np.random.default_rng([1, seed])).mean(axis=(0, 2))
 
 
-def judge_knowing(means: np.ndarray) -> np.ndarray:
-    """Whether each study's test would find an inverted U if it knew the true variance of each difference."""
-    levels = means.shape[1]
+def judge_knowing(means: np.ndarray, interiors: Sequence[int]) -> np.ndarray:
+    """Whether each study's test of these levels would find an inverted U if it knew the variance of each difference."""
     each = []
-    for k in range(1, levels - 1):
-        over = [means[:, k] - means[:, end] for end in (0, levels - 1)]
+    for k in interiors:
+        over = [means[:, k] - means[:, end] for end in (0, means.shape[1] - 1)]
         each.append(np.max([special.ndtr(-difference / difference.std()) for difference in over], axis=0))
-    return np.min(each, axis=0) * (levels - 2) <= 0.05
+    return np.array([adjust_choice(p, len(interiors)) <= 0.05 for p in np.min(each, axis=0)])
 
 
 def check_power(repeats: int, pool: ProcessPoolExecutor) -> Iterable[Row]:
@@ -225,9 +225,9 @@ def check_power(repeats: int, pool: ProcessPoolExecutor) -> Iterable[Row]:
         hits = run_repeats(partial(judge_shape, truth, world), repeats, pool)
         what = f"quadratic hump of 3 points, 5 levels; {world}"
         yield rate("power", what, hits[:, 0], f"at least {least:g}", lambda p, least=least: p >= least)
-        yield rate(
-            "power, variances known", what, judge_knowing(run_repeats(partial(find_means, truth, world), repeats, pool))
-        )
+        means = run_repeats(partial(find_means, truth, world), repeats, pool)
+        yield rate("power, variances known", what, judge_knowing(means, (1, 2, 3)))
+        yield rate("power, the peak known too", what, judge_knowing(means, (2,)))
         yield rate("power, two lines", what, hits[:, 1])
     world = World(900, 5)
     # single answers add 0.125 / 900 to the variance of a difference over draws, which a recorded spread has in it

@@ -83,7 +83,7 @@ def test_one_draw_is_the_paired_t_test_over_items():
     expected = stats.ttest_rel(first.astype(float), second.astype(float))
     low, high = expected.confidence_interval(0.95)
     assert (gain.low, gain.high) == pytest.approx((low, high))
-    assert split_variance(first.astype(float) - second).find_p_value() == pytest.approx(expected.pvalue)
+    assert gain.p_value == pytest.approx(expected.pvalue)
     assert (gain.draws, gain.items, gain.over) == (1, 200, "real-only")
 
 
@@ -96,7 +96,7 @@ def test_a_negative_part_of_the_items_counts_as_zero():
     assert parts.item < parts.rest
     assert parts.measure().variance == pytest.approx(parts.draw / (5 * ITEMS))
     assert parts.measure().find_df() == pytest.approx(4.0)
-    assert parts.find_p_value() == pytest.approx(stats.ttest_1samp(table.mean(axis=1), 0.0).pvalue)
+    assert paired_gain(table, 0.0, over="").p_value == pytest.approx(stats.ttest_1samp(table.mean(axis=1), 0.0).pvalue)
 
 
 def test_draws_that_agree_exactly_leave_the_items():

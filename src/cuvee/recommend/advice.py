@@ -363,7 +363,8 @@ def _find_not_distinguished(grid: Tables, candidates: Sequence[Cell], best: Cell
     prior = statistics.pool_spreads(
         list(found.values()), others=(levels - 1) * (min((f.draws for f in found.values()), default=1) - 1)
     )
-    adjusted = statistics.adjust_holm([found[c].find_p_value(prior) if c in found else 1.0 for c in others])
+    p_values = {c: 2.0 * each.measure(prior).find_tail(abs(each.value)) for c, each in found.items()}
+    adjusted = statistics.adjust_holm([p_values.get(c, 1.0) for c in others])
     alike = [c for c, p in zip(others, adjusted, strict=True) if p > alpha]
     return tuple(_rank(grid, alike))
 

@@ -181,9 +181,8 @@ def find_rivals(cells: Iterable[Cell]) -> list[Cell]:
     """
     every = set(cells)
     of_files = {c.scope for c in every if c.kind == "real-only"} == {"this pool"}
-    of_recipe = [c for c in every if not of_files and replace(c, scope="this pool") not in every]
-    rivals = [c for c in every if c.kind == "blend" and (c.scope == "this pool" or c in of_recipe)]
-    return sorted(rivals, key=lambda c: (c.share, c.key))
+    rivals = [c for c in every if c.scope == "this pool" or not (of_files or replace(c, scope="this pool") in every)]
+    return sorted((c for c in rivals if c.kind == "blend"), key=lambda c: (c.share, c.key))
 
 
 def gains_of(tables: Mapping[Cell, CellTable], cell: Cell) -> tuple[Gain, ...]:

@@ -125,8 +125,7 @@ def find_training_part(trials: Iterable[Trial], gain: Gain, like: Cell) -> float
     scores: dict[tuple[Cell, int, int], list[float]] = defaultdict(list)
     for trial in trials:
         if (trial.part, trial.cell.trainer, trial.cell.loss) == ("validation", like.trainer, like.loss):
-            place = (trial.cell, trial.draw.generation, trial.draw.sampling)
-            scores[place].append(float(trial.scores.per_item.mean()))
+            scores[trial.cell, trial.draw.generation, trial.draw.sampling].append(float(trial.scores.per_item.mean()))
     repeated = [own for own in scores.values() if len(own) > 1]
     if not repeated or gain.draws < 2:
         return math.inf

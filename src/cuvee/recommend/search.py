@@ -72,8 +72,7 @@ class PlannedTrial:
 
 def list_draws(generations: Iterable[int], samplings: Iterable[int], trainings: int) -> list[Draw]:
     """Each combination of the random streams, training draws counted from 0."""
-    every = product(generations, samplings, range(trainings))
-    return [Draw(generation=g, sampling=s, training=t) for g, s, t in every]
+    return [Draw(generation=g, sampling=s, training=t) for g, s, t in product(generations, samplings, range(trainings))]
 
 
 def plan_grid(

@@ -14,8 +14,9 @@ The verdict is the first of these that holds at ``alpha``, in this order: invert
 smaller p-value), rising or falling, flat; else *underpowered*.
 
 Two levels are compared as a blend is with a baseline (:mod:`cuvee.recommend.statistics`): generation draws *and*
-held-out items are samples, and the spread over draws is pooled over all pairs of levels from three draws on. With the
-items taken as they are, more draws make false turns more certain: at the same truth items answer one level a little
+held-out items are samples, and the spread over draws is pooled over all pairs of levels from three draws on, around
+their mean, which is that of levels x draws in the analysis of variance and knows more than the median. With the items
+taken as they are, more draws make false turns more certain: at the same truth items answer one level a little
 better than another, draw after draw.
 
 Levels stand in the order of their measured diversity, where that is known. **Simonsohn's two-lines test** over it, with
@@ -43,7 +44,8 @@ found as for a gain, from the slope of each item in each draw, and joined with t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Literal, NamedTuple
 
@@ -71,18 +73,16 @@ class LevelPairs:
     """
 
     def __init__(self, correct: Floats) -> None:
-        draws, self._count, _ = correct.shape
-        pairs = {(j, k): split_variance(correct[:, j] - correct[:, k]) for j, k in self.pairs()}
-        prior = pool_spreads(list(pairs.values()), others=(self._count - 2) * (draws - 1))
-        self._found = {pair: (found.value, found.measure(prior)) for pair, found in pairs.items()}
-
-    def pairs(self) -> Iterator[tuple[int, int]]:
-        """Each pair once."""
-        return combinations(range(self._count), 2)
+        draws, levels, items = correct.shape
+        pairs = {(j, k): split_variance(correct[:, j] - correct[:, k]) for j, k in combinations(range(levels), 2)}
+        prior = pool_spreads(list(pairs.values()), others=(levels - 2) * (draws - 1))
+        mean = math.fsum(found.draw - found.rest for found in pairs.values()) / len(pairs) / items
+        prior = prior and dataclasses.replace(prior, variance=max(mean, 0.0))
+        self.found = {pair: (found.value, found.measure(prior)) for pair, found in pairs.items()}
 
     def find_p_above(self, level: int, other: int, *, margin: float = 0.0) -> float:
         """One-sided p-value that ``level`` is better than ``other`` by more than ``margin``."""
-        value, error = self._found[min(level, other), max(level, other)]
+        value, error = self.found[min(level, other), max(level, other)]
         return error.find_tail((value if level < other else -value) - margin)
 
     def find_p_within(self, level: int, other: int, *, margin: float) -> float:
@@ -108,7 +108,7 @@ def _find_p_values(pairs: LevelPairs, *, levels: int, delta: float) -> tuple[dic
     ways = 3.0 if interiors else 2.0
     p_values["rising"] = min(1.0, ways * above(last, 0))
     p_values["falling"] = min(1.0, ways * above(0, last))
-    p_values["flat"] = max(pairs.find_p_within(j, k, margin=delta) for j, k in pairs.pairs())
+    p_values["flat"] = max(pairs.find_p_within(j, k, margin=delta) for j, k in pairs.found)
     return p_values, peaks
 
 

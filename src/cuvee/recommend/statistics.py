@@ -53,7 +53,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -191,10 +191,6 @@ class Components:
                 df += prior.df
         of_draws = max(square / size, floor - of_items)
         return MeanError(of_draws=of_draws, of_items=of_items, df_draws=df, df_items=df_items)
-
-    def find_p_value(self, prior: PooledSpread | None = None) -> float:
-        """Two-sided p-value of "the gain is 0"."""
-        return 2.0 * self.measure(prior).find_tail(abs(self.value))
 
 
 def split_variance(difference: ArrayLike) -> Components:
@@ -365,12 +361,9 @@ def count_more_draws(gain: Gain, *, effect: float, alpha: float = 0.05) -> int |
     if gain.draws == 1:
         return None
 
-    def suffice(draws: int) -> bool:
-        return _finds(_expect_error(gain, draws), effect, alpha)
-
-    if not suffice(MOST_DRAWS):
-        return None
-    return bisect_left(range(gain.draws, MOST_DRAWS), True, key=suffice)
+    every = range(gain.draws, MOST_DRAWS + 1)
+    least = _find_least(every, lambda draws: _finds(_expect_error(gain, draws), effect, alpha))
+    return None if least is None else least - gain.draws
 
 
 def count_items(gain: Gain, *, effect: float, alpha: float = 0.05) -> int | None:
@@ -379,8 +372,13 @@ def count_items(gain: Gain, *, effect: float, alpha: float = 0.05) -> int | None
     None if a million cannot.
     """
     every = range(gain.items, MOST_ITEMS + 1)
-    at = bisect_left(every, True, key=lambda items: _finds(_expect_error(gain, gain.draws, items), effect, alpha))
-    return every[at] if at < len(every) else None
+    return _find_least(every, lambda items: _finds(_expect_error(gain, gain.draws, items), effect, alpha))
+
+
+def _find_least(numbers: range, suffices: Callable[[int], bool]) -> int | None:
+    """The least of the numbers that suffices, where each larger one does too; None where none does."""
+    at = bisect_left(numbers, True, key=suffices)
+    return numbers[at] if at < len(numbers) else None
 
 
 def _finds(error: MeanError, effect: float, alpha: float) -> bool:
@@ -423,11 +421,10 @@ def count_joint(gains: Sequence[Gain], *, effect: float, alpha: float, shared: f
 
     if not all(gain.speaks_of_draws for gain in gains):
         return None, None
-    if suffice(MOST_DRAWS):
-        return bisect_left(range(MOST_DRAWS), True, key=suffice), None
-    every = range(gains[0].items, MOST_ITEMS + 1)
-    at = bisect_left(every, True, key=lambda items: suffice(0, items))
-    return None, every[at] if at < len(every) else None
+    more = _find_least(range(MOST_DRAWS + 1), suffice)
+    if more is not None:
+        return more, None
+    return None, _find_least(range(gains[0].items, MOST_ITEMS + 1), lambda items: suffice(0, items))
 
 
 def adjust_holm(p_values: Sequence[float]) -> tuple[float, ...]:
