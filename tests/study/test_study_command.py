@@ -16,7 +16,7 @@ from test_study_kill import finished_trials
 from test_study_run import counted, files, make_rows, write_pools
 
 from command_line import call, refused
-from cuvee.errors import ConfigError, TrialsAwaited
+from cuvee.errors import ConfigError, CuveeError, TrialsAwaited
 from cuvee.records import Trial, TrialFailure
 from cuvee.study import open_study, run_study
 from cuvee.study.planning import plan_study
@@ -136,6 +136,19 @@ def test_trials_that_fail_are_recorded_with_the_end_of_the_log_and_run_again(mak
         assert len(kept) == len(failed) and all((each / "log.txt").is_file() for each in kept)
 
 
+def test_a_program_that_fails_in_every_trial_ends_the_study_early(make, tmp_path, capsys):
+    config = make(run="sh -c 'echo no module torch; exit 3' {folder}")
+    config["draws"]["sampling"] = 4
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    told = refused(capsys, "run", tmp_path / "study.yaml", "--out", tmp_path / "run")
+    assert "the first 5 trials all failed in the same way: the program ended with exit code 3" in told
+    assert "no module torch" in told and len(list((tmp_path / "run" / "trials").iterdir())) == 5
+    assert "5 of 5 trials failed" in call(capsys, "status", tmp_path / "run")[1]
+    # mended, the same command goes on
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(config | {"train": make()["train"]}), encoding="utf-8")
+    assert call(capsys, "run", tmp_path / "study.yaml", "--out", tmp_path / "run")[0] == 0
+
+
 def test_a_program_trains_for_generation_and_its_own_scores_decide(settings, tmp_path):
     rows = [{"prompt": f"what is {a} of {b}", "completion": f"{a} {b}"} for a in range(12) for b in range(8)]
     write_pools(tmp_path, {"real.jsonl": rows[:72], "made.jsonl": rows[72:]})
@@ -201,10 +214,12 @@ def test_a_plan_times_a_program_that_runs_here_and_writes_no_folder_of_one_that_
     [
         ({"cwd": "nowhere"}, "train.command.cwd is .*nowhere, and there is no such folder"),
         ({"run": None, "folder": str(PROGRAM)}, "train.command.folder is .*own_program.py, which is a file"),
+        ({"run": "python3 nothere.py {folder}"}, "train.command: there is no file .*nothere.py; name the script"),
+        ({"run": "no-such-program {folder}"}, "train.command: there is no program 'no-such-program'"),
     ],
 )
 def test_folders_of_a_program_that_cannot_be_are_refused_before_anything_runs(make, tmp_path, said, told):
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(CuveeError, match=told):
         run_study(make(**said), out=tmp_path / "run")
     assert not (tmp_path / "run" / "pools").exists()
 

@@ -104,6 +104,9 @@ def test_trainers_of_the_users_own_are_handed_the_validation_rows_and_keep_their
     bare = ready | {"train": {"trainer": f"{__name__}:keeps_nothing", "steps": 2}}
     with open_study(bare, out=tmp_path / "bare") as flow, pytest.raises(ConfigError, match=r"has no save\(folder\)"):
         _ = flow.winner
+    with pytest.raises(ConfigError, match=r"train_winner is true, but the model of trainer .* cannot be kept"):
+        run_study(bare | {"train_winner": True}, out=tmp_path / "early")
+    assert not (tmp_path / "early" / "pools").exists()  # before anything was done
     command = ready | {"train": {"trainer": "command", "steps": 2, "command": LINE}}
     with open_study(command, out=tmp_path / "run") as flow:
         votes = json.loads((flow.winner.folder / "votes.json").read_text(encoding="utf-8"))

@@ -58,7 +58,12 @@ def test_a_program_is_handed_a_trial_and_its_answers_are_scored(tmp_path):
     }  # fmt: skip
     predictor.save(tmp_path / "kept")
     assert json.loads((tmp_path / "kept" / "votes.json").read_text(encoding="utf-8"))["fine"] == {"yes": 0.5}
-    with pytest.raises(InputError, match=r"no predictor\.json here.*is for your own code"):
+    with pytest.raises(InputError, match=r"no predictor\.json here.*is for your own code$"):
+        load_predictor(tmp_path / "kept")
+    (tmp_path / "kept" / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"own code; load it with from_pretrained\('.*kept'\), or train it on: --set model="
+    ):
         load_predictor(tmp_path / "kept")
 
 
@@ -68,7 +73,7 @@ def test_a_program_is_handed_a_trial_and_its_answers_are_scored(tmp_path):
     [
         ("fail", {}, "ended with exit code 1; the end of its log: reading rows | ValueError: no learning rate"),
         ("die", {}, "ended with exit code 137, by signal SIGKILL; the end of its log: reading rows"),
-        ("hang", {"timeout_s": 0.5}, "took longer than train.command.timeout_s (0.5 s) and was ended; the end of its"),
+        ("hang", {"timeout_s": 2}, "took longer than train.command.timeout_s (2 s) and was ended; the end of its"),
         ("swell", {"memory_gb": 0.2}, "GB, more than train.command.memory_gb (0.2), and was ended; the end of its log"),
         ("silent", {}, "the program left neither predictions.jsonl nor scores.jsonl; the end of its log: reading rows"),
         ("rubbish", {}, "predictions.jsonl, line 1: broken JSON"),

@@ -20,14 +20,14 @@ from cuvee.config.sections import CHECK_STEPS, COMMAND, PROBE, CheckConfig, Trai
 from cuvee.corpus import Corpus, count_strata, load_corpus
 from cuvee.corpus.files import replace_text
 from cuvee.encoders import Encoder, KnownVectors
-from cuvee.errors import CuveeError, TrialsAwaited
+from cuvee.errors import CuveeError, TrainingError, TrialsAwaited
 from cuvee.evaluate import Diversity, Writing, evaluate_model
 from cuvee.execute import Executor, Lost, Progress, open_executor
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.measure import measure_corpus
 from cuvee.mix import Blend, first_rows, mix_corpora, share_counts, take_blocks
 from cuvee.recommend import PlannedTrial
-from cuvee.records import Cell, Draw, Kind, Regime, Scores, Stage, Trial, TrialFailure
+from cuvee.records import Cell, Draw, Kind, Regime, Scores, Stage, Trial, TrialFailure, count_failed
 from cuvee.registry import hash_code
 from cuvee.similarity import single_blas_thread
 from cuvee.store.folder import safe_name
@@ -76,6 +76,7 @@ def load_passages(path: str | Path, column: str | None = None) -> tuple[str, ...
 # study that is continued with it mixes no trials of before and after.
 Outcome = Trial | TrialFailure
 NUMBERS = 3
+_HOPELESS = 5  # trials of a program that fail in the same way, none having finished: the others would too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -380,6 +381,7 @@ class TrialRunner:
         self._done = self._total = self.begun = 0
         self._found: dict[int, Outcome] = {}
         self._awaited: list[str] = []
+        self._failures: list[TrialFailure] | None = []  # of a program, until a trial is finished
 
     def run(self, planned: Sequence[PlannedTrial], *, total: int | None = None, ahead: bool = False) -> list[Outcome]:
         """Run what the run folder does not hold yet; every outcome is committed as it comes.
@@ -394,6 +396,7 @@ class TrialRunner:
 
         Raises:
             TrialsAwaited: some run elsewhere; all that could be run here was.
+            TrainingError: the first trials of a program all failed in the same way.
         """
         self._found, self._total = {}, total or self._done + len(planned)
         for task, result in self._executor.run_all(self._work, self._list_tasks(planned)):
@@ -440,8 +443,18 @@ class TrialRunner:
         if folder is not None and isinstance(result, Trial):
             shutil.rmtree(folder, ignore_errors=True)
         self._count(task.number, result)
+        if isinstance(result, TrialFailure) and folder is not None and self._failures is not None:
+            self._failures.append(replace(result, reason=result.reason.partition(";")[0]))  # its log may name the trial
+            failed = count_failed(self._failures, trials=len(self._failures))
+            if failed is not None and failed.failed == failed.times == _HOPELESS:
+                raise TrainingError(
+                    f"the first {_HOPELESS} trials all failed in the same way: {result.reason}. They are kept in "
+                    f"{self._work.folder}; mend the program, and run the same command again"
+                )
 
     def _count(self, number: int, outcome: Outcome) -> None:
+        if isinstance(outcome, Trial):
+            self._failures = None
         self._found[number] = outcome
         self._progress(self._done + len(self._found), self._total)
 

@@ -14,7 +14,7 @@ from cuvee.config.dials import DialConfig
 from cuvee.config.generators import list_levels
 from cuvee.config.sections import COMMAND, PROBE
 from cuvee.corpus import Corpus
-from cuvee.errors import ConfigError
+from cuvee.errors import ConfigError, CuveeError
 from cuvee.evaluate.generation import load_score
 from cuvee.fingerprint import hash_value
 from cuvee.mix import share_counts
@@ -29,9 +29,20 @@ from cuvee.study.draws import choose_draws, has_other_time, is_open, read_draws,
 from cuvee.study.judge import open_judge, read_rubric
 from cuvee.study.pools import check_files, fresh_pool, usable_draws
 from cuvee.study.prepare import FRESH, Pools, Study, note_held_out_sources
-from cuvee.study.running import Outcome, TrialRunner, Variant, check_recipe, grid_recipes, open_trials, read_passages
-from cuvee.train import check_fit, is_deterministic
+from cuvee.study.running import (
+    Outcome,
+    Recipe,
+    TrialRunner,
+    Variant,
+    check_recipe,
+    grid_recipes,
+    open_trials,
+    read_passages,
+)
+from cuvee.train import check_fit, is_deterministic, train_model, without_loss
+from cuvee.train.command import find_files
 from cuvee.train.model import TASKS
+from cuvee.train.own import Answers
 
 _LITTLE = 0.1  # of the variance between draws, what more trainings of each must take off to be worth it
 
@@ -223,6 +234,28 @@ def _check_training(study: Study) -> None:
             check_fit(recipe.make_settings(recipe.steps, seed=0), study.config.task)
         except ConfigError as exc:
             raise ConfigError(f"{where}: {exc}") from exc
+        if recipe.program is not None and recipe.program.run is not None and study.config.execute.kind != "ray":
+            find_files(recipe.program)
+    if study.config.train_winner and ":" in recipes[0][1].trainer:
+        _check_keeping(study, recipes[0][1])
+
+
+def _check_keeping(study: Study, recipe: Recipe) -> None:
+    """See that what a trainer of the user's own makes can be kept: it trains for one step on the real rows.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    settings = without_loss(recipe.make_settings(1, seed=0))
+    try:
+        made = train_model(study.train, settings=settings, encoder=study.encoder, validation=study.split.validation)
+    except CuveeError:
+        return  # the trials tell why
+    if not hasattr(made, "save") or (isinstance(made, Answers) and made.keep is None):
+        raise ConfigError(
+            f"train_winner is true, but the model of trainer {recipe.trainer!r} cannot be kept: what it returns has no "
+            "save(folder); add one that writes the model there, or leave train_winner out"
+        )
 
 
 def validate_study(study: Study) -> dict[Level, LevelRows]:

@@ -51,6 +51,7 @@ from cuvee.train.weighting import PreparedLoss, Progress
 EVAL, TRIAL, PREDICTIONS, SCORES, MODEL = "eval.jsonl", "trial.json", "predictions.jsonl", "scores.jsonl", "model"
 _LOG, _DONE = "log.txt", "finished"
 _WATCH_S = 0.1
+_SCRIPTS = (".py", ".sh", ".R", ".jl", ".pl", ".js", ".rb")
 _LINES, _LETTERS = 5, 200  # of a log that a failure tells
 # Ends the program and all that it started when the other end of its input closes, even where that was killed.
 _SUPERVISE = """
@@ -186,6 +187,24 @@ def split_line(line: str) -> list[str]:
     return words
 
 
+def find_files(program: Program) -> None:
+    """See that the program and the script that its line names are here.
+
+    Raises:
+        TrainingError: one is not.
+    """
+    name, *words = split_line(program.run or "")
+    if shutil.which(name) is None and not Path(program.cwd, name).is_file():
+        raise TrainingError(f"train.command: there is no program {name!r}; is it installed, and on PATH?")
+    scripts = (word for word in words if word.endswith(_SCRIPTS) and not word.startswith("-"))
+    if lost := next(
+        (word for word in scripts if "{folder}" not in word and not Path(program.cwd, word).is_file()), None
+    ):
+        raise TrainingError(
+            f"train.command: there is no file {Path(program.cwd, lost)}; name the script as it lies there"
+        )
+
+
 def hash_program(program: Program) -> tuple[str, ...]:
     """What results of a program are known by: its line and settings, and each file that the line names."""
     if program.run is None:
@@ -201,9 +220,8 @@ def _run(program: Program, folder: Path) -> None:
     Raises:
         TrainingError: it did not.
     """
+    find_files(program)
     words = [word.replace("{folder}", str(folder.resolve())) for word in split_line(program.run or "")]
-    if shutil.which(words[0]) is None and not Path(program.cwd, words[0]).is_file():
-        raise TrainingError(f"train.command: there is no program {words[0]!r}; is it installed, and on PATH?")
     with (folder / _LOG).open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _SUPERVISE, *words],

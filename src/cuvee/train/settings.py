@@ -308,7 +308,11 @@ def read_description(folder: Path) -> Description:
     try:
         found = TypeAdapter(Description).validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as exc:
-        raise InputError(f"{folder}: no {PREDICTOR_FILE} here; {_READABLE}") from exc
+        is_known = (folder / "config.json").is_file()  # of transformers, or a sentence encoder
+        how = (
+            f"; load it with from_pretrained({str(folder)!r}), or train it on: --set model={folder}" if is_known else ""
+        )
+        raise InputError(f"{folder}: no {PREDICTOR_FILE} here; {_READABLE}{how}") from exc
     except (OSError, ValueError) as exc:
         raise InputError(f"{path}: broken ({_first_fault(exc)}); train again") from exc
     if found.format != _FORMAT:
