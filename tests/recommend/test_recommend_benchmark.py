@@ -38,3 +38,18 @@ def test_the_race_of_searches_runs():
     rows = run("--repeats", "2", "--only", "search")
     assert len(rows) == 3 * 5
     assert all(0 <= value < 3 for _, what, value in rows if "less grid" not in what)
+
+
+@pytest.mark.slow
+def test_confirmations_and_leans_with_forty_repeats():
+    rows = run("--repeats", "40", "--only", "confirmations", "lean")
+    found = {}
+    for part, what, value in rows:
+        found.setdefault(part, {})[what] = value
+    assert len(found["confirmation covers"]) == 22 and min(found["confirmation covers"].values()) >= 0.8
+    assert max(found["false use"].values()) <= 0.1
+    assert found["use"]["demo; all good; SD 1"] >= 0.75 > 0.4 > found["use"]["small; all good; SD 1"]
+    for budget in ("small", "demo", "large"):
+        assert abs(found["lean"][f"{budget}; expected less true gain"]) < 1.5
+        regret = {what: value for what, value in found["regret"].items() if what.startswith(budget)}
+        assert regret[f"{budget}; the lean"] < regret[f"{budget}; a blend only where shown"]

@@ -93,9 +93,10 @@ class LevelPairs:
         return max(self.find_p_above(*pair, margin=-margin) for pair in ((level, other), (other, level)))
 
 
-def _find_p_values(pairs: LevelPairs, *, levels: int, delta: float) -> tuple[dict[Shape, float], dict[Shape, int]]:
+def _find_p_values(scores: Floats, delta: float) -> tuple[dict[Shape, float], dict[Shape, int]]:
     """P-values of the five alternatives, and the interior level that speaks most for each of the first two."""
-    above, last = pairs.find_p_above, levels - 1
+    pairs, last = LevelPairs(scores), scores.shape[1] - 1
+    above = pairs.find_p_above
     interiors = range(1, last)
     p_values: dict[Shape, float] = {}
     peaks: dict[Shape, int] = {}
@@ -151,10 +152,7 @@ def test_shape(
         notes.append("a shape needs at least two levels")
     elif len(levels) < 3:
         notes.append("two levels have no interior: only rising, falling and flat were tested")
-    p_values: dict[Shape, float] = {}
-    peaks: dict[Shape, int] = {}
-    if len(levels) > 1:
-        p_values, peaks = _find_p_values(LevelPairs(scores), levels=len(levels), delta=delta)
+    p_values, peaks = _find_p_values(scores, delta) if len(levels) > 1 else ({}, {})
     verdict = _choose_verdict(p_values, alpha)
     if verdict not in ("flat", "underpowered") and p_values["flat"] <= alpha:
         notes.append(f"shown, yet every difference lies within {100 * delta:g} points")

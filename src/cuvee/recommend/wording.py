@@ -117,10 +117,8 @@ def write_lean(verdict: Verdict, score: str = "accuracy") -> str:
         gain += " (by validation and the confirmation together, so it may be surer than the confirmation alone)"
     if lean.gain > 0:
         return f"If you decide today: mix in {lean.cell.name}; it {helps}, and its {gain}"
-    instead = "train on the real rows alone"
-    if lean.repeated > 0:
-        more = f"{write_points(lean.repeated)} {unit} expected"
-        instead = f"repeat the real rows to {1.0 + lean.cell.amount:.3g} times their number ({more})"
+    more = f"to {1.0 + lean.cell.amount:.3g} times their number ({write_points(lean.repeated)} {unit} expected)"
+    instead = f"repeat the real rows {more}" if lean.repeated > 0 else "train on the real rows alone"
     return f"If you decide today: {instead}; the best blend, {lean.cell.name}, {helps}, and its {gain}"
 
 
