@@ -592,7 +592,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         id="ungrounded", about="answers stand in what they are about", needs=("groundedness",), check=_check_grounded,
-        sentence="{count:,} of {n:,} answers have half their content words in the context, or the text without one; "
+        sentence="Only {count:,} of {n:,} answers have half of their words that say something in what they are about; "
         "{yardstick}.",
         remedy="Lower the temperature, or remove the others: `cuvee select FILE` with --grounded 0.5.",
     ),
