@@ -148,7 +148,8 @@ def test_a_study_of_language_models_ends_in_advice_on_its_own_score(settings, tm
         (start,) = [t for t in flow.grid if t.cell.kind == "untuned"]
         assert start.steps == 0
         assert trial.scores.score == "token_probability" and trial.scores.graded.shape == (trial.scores.n,)
-        assert {"perplexity", "rouge_l", "diversity.vendi_q1"} <= set(trial.scores.values)
+        assert {"perplexity", "diversity.vendi_q1"} <= set(trial.scores.values)
+        assert "rouge_l" not in trial.scores.values  # what the score does not read is not written
         winner = flow.winner
     kept = load_predictor(winner.folder)
     assert kept.settings.steps == 4 and len(kept.write(["what is thing 1"], max_tokens=4, temperature=0.0, seed=0)) == 1
@@ -198,6 +199,24 @@ def test_what_a_task_has_no_use_for_is_one_line(settings, tmp_path, local, capsy
     path.write_text(json.dumps(config), encoding="utf-8")
     assert says in refused(capsys, "run", path, "--out", tmp_path / "run")
     assert not local.bodies
+
+
+def test_prompts_that_are_read_once_give_the_same_study_on_workers_and_adapters_that_are_kept(
+    settings, tmp_path, local, writer
+):
+    config = make(settings, tmp_path, local, "generation", writer, evaluate={"score": "token_probability"})
+    config["train"]["settings"] |= {"lora_rank": 2, "frozen_prompts": True}
+    made = [
+        run_study({**config, "train_winner": True, "execute": {"cpus": 1, **kind}}, out=tmp_path / kind["kind"])
+        for kind in ({"kind": "local"}, {"kind": "processes", "workers": 2})
+    ]
+    scores = [{s.cell.key: s.accuracy for s in each.advice.cells} for each in made]
+    assert scores[0] == scores[1] and len(set(scores[0].values())) > 3 and made[0].failed is None
+    with open_study(config, out=tmp_path / "local") as flow:  # what the score does not read was not written
+        assert {name for o in flow.grid for name in o.scores.values} == {"perplexity", "bits_per_byte"}
+    assert (made[0].model / "model" / "adapter_model.safetensors").is_file()
+    again = [load_predictor(each.model).log_likelihood(["what is thing 1 of 2"], ["it is part"]) for each in made]
+    assert np.array_equal(*again)
 
 
 def test_a_step_at_the_rate_of_the_untuned_baseline_changes_no_weight(writer):

@@ -62,6 +62,15 @@ with open(sys.argv[1] + "/predictions.jsonl", "w") as out:
 """
 
 
+# Keys as both document them: axolotl/utils/schemas (config, training, datasets), LLaMA-Factory's data/README.md.
+AXOLOTL = """base_model learning_rate max_steps num_epochs seed micro_batch_size gradient_accumulation_steps optimizer
+lr_scheduler sequence_len output_dir datasets dataset_prepared_path adapter lora_r lora_alpha""".split()
+AXOLOTL_DATA = """path ds_type type data_files split field_messages message_property_mappings roles_to_train
+train_on_eos message_field_training chat_template""".split()
+LLAMA_FACTORY = """file_name formatting ranking subset columns tags prompt query response history messages system
+tools role_tag content_tag user_tag assistant_tag observation_tag function_tag system_tag""".split()
+
+
 @pytest.mark.slow  # with the other one
 @pytest.mark.parametrize(("name", "program"), [("axolotl.sh", "axolotl"), ("llamafactory.sh", "llamafactory-cli")])
 def test_what_the_other_programs_of_the_how_to_are_handed(tmp_path, monkeypatch, name, program):
@@ -82,12 +91,15 @@ def test_what_the_other_programs_of_the_how_to_are_handed(tmp_path, monkeypatch,
         config = yaml.safe_load(Path(given[1]).read_text(encoding="utf-8"))
         (data,) = config["datasets"]
         assert given[0] == "train" and (config["base_model"], config["max_steps"]) == ("some/model", 8)
+        assert set(config) <= set(AXOLOTL) and set(data) <= set(AXOLOTL_DATA)
+        assert (data["ds_type"], data["type"]) == ("json", "chat_template")
         path, field = data["path"], data["field_messages"]
     else:
         told = dict(zip(given[2::2], given[3::2], strict=False))
         given = dict(zip(given[4::2], given[5::2], strict=True))
         assert told["sft"] == "--do_train" and (given["--max_steps"], given["--learning_rate"]) == ("8", "0.0001")
         (data,) = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8")).values()
+        assert {*data, *data["columns"], *data["tags"]} <= set(LLAMA_FACTORY) and data["formatting"] == "sharegpt"
         path, field = Path(given["--dataset_dir"], data["file_name"]), data["columns"]["messages"]
     lines = Path(path).read_text(encoding="utf-8").splitlines()
     assert [turn["role"] for turn in json.loads(lines[0])[field]] == ["user", "assistant"]
