@@ -96,7 +96,7 @@ def test_the_page_of_a_subject_holds_every_picture():
     parts = measure_parts(subject, parts_of(made, "level"))
     page = gather_page(subject, found, parts, by="level", against_name="real.jsonl", reproduce="cuvee measure pool")
     assert page.map is not None and page.map.grouping == "level" and set(page.map.origin) == {"real", "synthetic"}
-    assert page.taus is not None and len(page.orders) == 2
+    assert page.taus is not None and len(page.orders) == 1
     assert page.redundant and page.novel
     assert set(page.by_label) == {"0", "1"}
     shown = render_measurement(page)
