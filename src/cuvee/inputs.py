@@ -18,7 +18,6 @@ from cuvee.errors import ConfigError, CuveeError, InputError
 _MOST_TEXT = 2**20  # bytes: YAML is read at some 70 kB a second
 _DEPTH = 50  # of YAML
 _DIGITS = 100  # of a whole number, beyond which Python is not asked to read it
-_BLOCK = 2**20
 _SHOWN = 200
 # a mark of UTF-32 begins with one of UTF-16; without a mark, where the zeros of plain letters stand
 _WIDE = [((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32"), ((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16")]
@@ -61,8 +60,6 @@ def read_prompts(path: Path) -> list[str]:
 def to_utf8(data: bytes, where: str) -> bytes:
     """Text as UTF-8 without a byte order mark, from UTF-8 or from UTF-16 and UTF-32 as their marks or zeros tell them.
 
-    It is checked a block at a time, as decoded it may be four times as large.
-
     Raises:
         InputError: it is neither; with the line.
     """
@@ -74,14 +71,11 @@ def to_utf8(data: bytes, where: str) -> bytes:
             return data.decode(wide).removeprefix("\ufeff").encode()
         except UnicodeError as exc:
             raise InputError(f"{where}: begins as {wide} and is not; save it as UTF-8, for example with iconv") from exc
-    decoder, view = codecs.getincrementaldecoder("utf-8")(), memoryview(data)
-    for start in range(0, len(data) or 1, _BLOCK):
-        try:
-            decoder.decode(view[start : start + _BLOCK], final=start + _BLOCK >= len(data))
-        except UnicodeDecodeError as exc:
-            # a character that the block before began is a part of what was decoded
-            line = data.count(b"\n", 0, start) + exc.object[: exc.start].count(b"\n") + 1
-            raise InputError(f"{where}, line {line}: not UTF-8; save it as UTF-8, for example with iconv") from exc
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        raise InputError(f"{where}, line {line}: not UTF-8; save it as UTF-8, for example with iconv") from exc
     return data.removeprefix(codecs.BOM_UTF8)
 
 

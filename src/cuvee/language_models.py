@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import io
-import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,11 +27,10 @@ from transformers import (
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
-from transformers.utils import logging as transformers_logging
 
 from cuvee.errors import ConfigError, CuveeError, GenerationError, InputError, MissingDependency, TrainingError
 from cuvee.inputs import explain_damage, first_line
-from cuvee.model_files import ModelFiles, load_files
+from cuvee.model_files import ModelFiles, load_files, quiet_loading
 from cuvee.records import Sampling
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -176,26 +173,6 @@ def _plain_generation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     return GenerationConfig(
         eos_token_id=endings, pad_token_id=endings[0] if endings else 0, bos_token_id=tokenizer.bos_token_id
     )
-
-
-@contextmanager
-def quiet_loading(*, gguf: bool = False) -> Iterator[None]:
-    """Silence transformers' progress bars, load reports and warnings, and put them back as they were.
-
-    Args:
-        gguf: whether a GGUF file is read, whose progress bar has no switch: nothing goes to stderr meanwhile.
-    """
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()) if gguf else nullcontext():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 # --- reading prompts once ---

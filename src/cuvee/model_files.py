@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -143,3 +146,25 @@ def _reach_hub(shown: str) -> None:
             f"{shown}: is not in the cache, and {constants.ENDPOINT} cannot be reached ({reason}); give a folder, or "
             "download it where there is a network and copy the cache"
         )
+
+
+@contextmanager
+def quiet_loading(*, gguf: bool = False) -> Iterator[None]:
+    """Silence transformers' progress bars, load reports and warnings, and put them back as they were.
+
+    Args:
+        gguf: whether a GGUF file is read, whose progress bar has no switch: nothing goes to stderr meanwhile.
+    """
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()) if gguf else nullcontext():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -6,10 +6,8 @@ import difflib
 import re
 import sys
 import tempfile
-import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 from cuvee.errors import ConfigError, InputError, MissingDependency
 from cuvee.fingerprint import hash_texts, hash_value
 from cuvee.inputs import explain_damage
-from cuvee.model_files import hash_path, load_files
+from cuvee.model_files import hash_path, load_files, quiet_loading
 from cuvee.records import Vectors
 from cuvee.registry import Kind, hash_code, resolve_name
 
@@ -219,7 +217,7 @@ class SentenceEncoder:
         remedy = "give a folder, a name on the hub, or set encoder: hashing"
 
         def load(online: bool) -> SentenceTransformer:
-            with explain_damage(f"encoder {self._name!r}", remedy), _quiet_loading():
+            with explain_damage(f"encoder {self._name!r}", remedy), quiet_loading():
                 return SentenceTransformer(self._model_name, local_files_only=not online, trust_remote_code=False)
 
         model = load_files(f"encoder {self._name!r}", load, local=Path(self._model_name).exists())
@@ -250,8 +248,7 @@ class SentenceEncoder:
         if odd or not names or self._model.default_prompt_name is not None:
             raise ConfigError(f"{what}: OpenVINO is given models that read tokens alone, without a prompt; {remedy}")
 
-        with warnings.catch_warnings(), _quiet_loading():
-            warnings.simplefilter("ignore")  # of tracing: the shapes that it fixes are those that do not vary
+        with quiet_loading():  # of tracing too: the shapes that it fixes are those that do not vary
             example = tuple(given[name] for name in names)
             model = openvino.convert_model(_take_tensors(self._model.cpu(), names), example_input=example)
         model.reshape(dict.fromkeys(range(len(names)), openvino.PartialShape([-1, -1])))
@@ -313,22 +310,6 @@ def _take_tensors(model: SentenceTransformer, names: Sequence[str]) -> torch.nn.
             return found
 
     return Vector().eval()
-
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """No progress bar and no hint of transformers on stderr while a model loads."""
-    from transformers.utils import logging
-
-    enabled, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if enabled:
-            logging.enable_progress_bar()
 
 
 class OwnEncoder(WrappedEncoder):
