@@ -119,11 +119,18 @@ def test_the_selector_of_the_how_to(capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # two minutes of CPU; far more by the clock beside other work
-def test_the_tutorial_word_for_word(tmp_path):
+@pytest.mark.timeout(3600)  # two and five minutes of CPU; far more by the clock beside other work
+@pytest.mark.parametrize(
+    ("page", "run", "made"),
+    [
+        ("tutorial.md", "headlines", ["predicted.csv", "blend.parquet"]),
+        ("tutorial-sft.md", "chats", ["predicted.jsonl", "runs/chats/model/README.md"]),
+    ],
+)
+def test_the_tutorials_word_for_word(tmp_path, page, run, made):
     """All that a reader types, from the CSV on, in an empty folder; the install and the change of folder are not."""
     here = {**os.environ, "COLUMNS": "80"}
-    for match in BLOCK.finditer(PAGES["tutorial.md"]):
+    for match in BLOCK.finditer(PAGES[page]):
         _, language, title, code = match.groups()
         if title and not title.startswith("part of"):
             (tmp_path / title).write_text(code, encoding="utf-8")
@@ -134,9 +141,10 @@ def test_the_tutorial_word_for_word(tmp_path):
                     [*start, *words[1:]], cwd=tmp_path, env=here, capture_output=True, text=True, check=False
                 )
                 assert done.returncode == 0, f"{words}: {done.stderr[-2000:]}"
-    assert json.loads((tmp_path / "runs/headlines/advice.json").read_text(encoding="utf-8"))["decision"]
-    assert len(cuvee.load_corpus(tmp_path / "runs/headlines/blend")) >= 20
-    assert (tmp_path / "predicted.csv").exists() and (tmp_path / "blend.parquet").exists()
+    folder = tmp_path / "runs" / run
+    assert json.loads((folder / "advice.json").read_text(encoding="utf-8"))["decision"]
+    assert len(cuvee.load_corpus(folder / "blend")) >= 20
+    assert all((tmp_path / name).exists() for name in made)
 
 
 @pytest.mark.slow
