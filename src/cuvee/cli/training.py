@@ -45,7 +45,7 @@ _OF_STUDIES = ("program",)
 _CHECKING = ("imp", "dimp", "source_weight", "agreement_filter")  # losses that use sentence vectors with every trainer
 _FREE = tuple(field.name for field in fields(TrainSettings) if field.name not in (*_NAMED, *_OF_STUDIES))
 _LOSS_HELP = f"{', '.join(LOSSES)} [default: source_weight where real and synthetic rows have labels, else ce]"
-_TRAINERS = "classification: probe (default) or encoder; generation: causal; retrieval: retriever"
+_TRAINERS = "classification: probe (default), encoder or setfit; generation: causal; retrieval: retriever"
 
 
 @dataclass(frozen=True, kw_only=True)
