@@ -105,6 +105,9 @@ def test_the_plan_counts_all_grids_the_check_and_equal_epochs(ready):
     assert many["check"].cells == 1 + 6  # real-only and every blend: 3 levels x 2 shares
     alone = plan_study({**ready, "train": {"sensitivity": []}, "split": {**ready["split"], "rows_per_label": 4}})
     assert [(s.stage, s.trials) for s in alone.trials] == [("grid", 12 + 3 * 2), ("confirm", 6)]
+    assert not any("no shape" in note for note in alone.notes)
+    larger = plan_study({**ready, "mix": {"shares": [0.5, 0.95], "shape_share": 0.95}})
+    assert any("no shape is tested" in note and "mix.shape_share 0.95" in note for note in larger.notes)
 
 
 @pytest.mark.parametrize(

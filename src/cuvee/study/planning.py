@@ -33,7 +33,7 @@ from cuvee.probe import DEFAULT_L2
 from cuvee.recommend import PlannedTrial, plan_power
 from cuvee.recommend.cells import find_rivals
 from cuvee.recommend.confirming import find_level, plan_looks
-from cuvee.records import TrialFailure, Usage
+from cuvee.records import UNORDERED, TrialFailure, Usage
 from cuvee.store import RunFolder
 from cuvee.study.amounts import tell_short_labels
 from cuvee.study.crossfit import name_items, open_folds
@@ -483,7 +483,14 @@ class _Planner:
                 f"hold out all {held_out} real rows once, in place of a locked test"
             )
         if study.ready_made:
-            notes.append("pools are files: for how many blocks a file has rows is known when the run reads it")
+            notes.append("pools are files: filters may leave fewer rows than they hold, and fewer blocks")
+            few = [level.key for level, has in self.levels.items() if not has.blocks and level.dial != UNORDERED]
+            if few:
+                rows, share = sum(study.block_rows().values()), config.mix.shape_share
+                notes.append(
+                    f"no shape is tested over levels without two blocks of {rows} rows ({', '.join(few)}): lower "
+                    f"mix.shape_share {share:g} or split.rows_per_label, or give larger files"
+                )
         else:
             notes.append(f"tokens: {LETTERS_A_TOKEN:g} letters each, as in English; answers as long as the real rows")
             notes.append("answers that cannot be used are asked for again, and are not among requests, tokens and cost")
