@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pickle
+import resource
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from command_line import refused
 from cuvee.config.reading import read_config
 from cuvee.errors import ConfigError
+from cuvee.inputs import bounded_memory, free_memory
 from cuvee.train import TrainSettings
 from cuvee.train.settings import Description, write_description
 
@@ -93,6 +95,10 @@ def deep(depth: int) -> bytes:
         ),
         ("d.jsonl", b'{"text": "\\ud800", "label": "a"}\n', "row 1: column 'text' holds half of a surrogate pair"),
         ("d.jsonl", ROWS + b'{"text": "x", "label": NaN}\n', "row 3: column 'label' is empty"),
+        ("d.jsonl", b"".join(b'{"k%d": 1}\n' % i for i in range(10_002)), "has 10001 columns"),
+        ("d.csv", b",".join(b"c%d" % i for i in range(10_002)) + b"\n", "has 10002 columns"),
+        ("d.jsonl.gz", lambda: gzip.compress(b" " * 10**8), "its contents are more than 200 times its"),
+        ("d.csv.gz", lambda: gzip.compress(b"text,label\n" + b"a,b\n" * 3 * 10**7), "its contents are more than 200"),
         ("d.jsonl.gz", gzip.compress(ROWS, mtime=0)[:-9] + b"\x00" * 9, "cannot be read"),
         ("d.jsonl.gz", b"\x1f\x8b\x08\x00" + b"\x00" * 6 + b"\xff" * 99, "cannot be read"),
         ("d.parquet", b"PAR1" + b"\xff" * 99 + b"PAR1", "cannot be read"),
@@ -117,6 +123,7 @@ def test_every_byte_of_a_parquet_file_may_be_wrong(tmp_path, capsys):
 
 # --- Bombs: a process whose address space is bounded -----------------------------------------------
 ROOM = 1000 * 2**20
+BEFORE = resource.getrlimit(resource.RLIMIT_AS)  # of this process, when no test has run yet
 LOADS = """
 import resource
 import shutil, sys
@@ -160,6 +167,19 @@ def bomb_of_rows(path: Path) -> None:
     repeat(path, "x" * 20, 2_000_000, 16, dense=True)
 
 
+def bomb_of_long_texts(path: Path) -> None:
+    repeat(path, "x" * 2**20, 2000, 2, compression="zstd")
+
+
+def bomb_of_rows_alone(path: Path) -> None:
+    with pq.ParquetWriter(path, pa.schema([("text", pa.null())])) as writer:
+        writer.write_table(pa.table({"text": pa.nulls(10**8)}), row_group_size=10**8)
+
+
+def bomb_of_numbers(path: Path) -> None:
+    path.write_bytes(b"text,label\n" + b"1,2\n" * 40_000_000)
+
+
 def bomb_of_a_line(path: Path) -> None:
     path.write_bytes(b'{"text": [' + b"[]," * 15_000_000 + b"[]]}\n")
 
@@ -169,15 +189,29 @@ def bomb_of_a_line(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "make", "told"),
     [
-        ("d.parquet", bomb_of_rows, "takes more memory than is free"),
-        ("d.jsonl", bomb_of_a_line, "takes more memory than is free"),
+        ("d.parquet", bomb_of_rows, "of memory that are free"),
+        ("d.parquet", bomb_of_long_texts, "of memory that are free"),
+        ("d.parquet", bomb_of_rows_alone, "says that it has 100000000 rows in"),
+        ("d.csv", bomb_of_numbers, "of memory that are free"),
+        ("d.jsonl", bomb_of_a_line, "of memory that are free"),
     ],
 )
-def test_what_does_not_fit_in_a_bounded_process_is_one_line(tmp_path, name, make, told):
+def test_what_would_not_fit_in_memory_is_refused(tmp_path, name, make, told):
     make(tmp_path / name)
     message, peak = loaded(tmp_path / name)
     assert told in message and str(tmp_path / name) in message
     assert peak < 1300  # MB, of which some 150 are the libraries'
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the address space of a process")
+def test_a_file_that_fits_is_read_and_the_bound_is_lifted(tmp_path):
+    with bounded_memory(tmp_path), bounded_memory(tmp_path):
+        inside = resource.getrlimit(resource.RLIMIT_AS)[0]
+        assert 0 < inside < free_memory() + 2**40
+    assert resource.getrlimit(resource.RLIMIT_AS) == BEFORE
+    (tmp_path / "d.csv").write_bytes(b"text,label\n" + b"".join(b"text of row %d,a\n" % i for i in range(200_000)))
+    assert loaded(tmp_path / "d.csv")[0] == ""
 
 
 # --- Vectors ---------------------------------------------------------------------------------------
@@ -301,7 +335,8 @@ CONFIG, DESCRIPTION, WEIGHTS = "model/config.json", "predictor.json", "model/mod
         (edit(CONFIG, hidden_size=10**9), "model' cannot be loaded"),
         (edit(CONFIG, vocab_size=10**12), "model' cannot be loaded"),
         (edit(CONFIG, num_attention_heads=0), "model' cannot be loaded"),
-        (put(CONFIG, b"[" * 100_000), "model' cannot be loaded"),
+        (edit(CONFIG, num_hidden_layers=10**6), "num_hidden_layers is 1000000; no model has more than 1000"),
+        (put(CONFIG, b"[" * 100_000), "config.json: broken JSON (nested too deep)"),
         (put(CONFIG, b"[]"), "model' cannot be loaded"),
         (put("model/tokenizer.json", b"{}"), "model' cannot be loaded"),
         (put("model/tokenizer_config.json", b"[]"), "model' cannot be loaded"),

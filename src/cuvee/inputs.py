@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import errno
 import json
+import math
 import os
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -18,12 +19,15 @@ from cuvee.errors import ConfigError, CuveeError, InputError
 _MOST_TEXT = 2**20  # bytes: YAML is read at some 70 kB a second
 _DEPTH = 50  # of YAML
 _DIGITS = 100  # of a whole number, beyond which Python is not asked to read it
+_BLOCK = 2**20
+_MOST_LAYERS = 1000
 _SHOWN = 200
 # a mark of UTF-32 begins with one of UTF-16; without a mark, where the zeros of plain letters stand
 _WIDE = [((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32"), ((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16")]
 _ZEROS = {
     b"\0\1\0\1": "utf-16-le", b"\1\0\1\0": "utf-16-be", b"\0\1\1\1": "utf-32-le", b"\1\1\1\0": "utf-32-be",
 }  # fmt: skip
+_ARENA, _IO_THREADS = 2**26, 8  # address space that the C library sets aside for each thread, and Arrow's threads
 
 
 def read_text(path: Path, wrong: type[CuveeError] = InputError) -> str:
@@ -38,7 +42,7 @@ def read_text(path: Path, wrong: type[CuveeError] = InputError) -> str:
     except OSError as exc:
         raise wrong(f"{path}: cannot be read ({exc.strerror or exc})") from exc
     if len(data) > _MOST_TEXT:
-        raise wrong(f"{path}: larger than the 1.0 MB that such a file may have; is it the right one?")
+        raise wrong(f"{path}: larger than the {show_bytes(_MOST_TEXT)} that such a file may have; is it the right one?")
     try:
         return to_utf8(data, str(path)).decode("utf-8")
     except InputError as exc:
@@ -195,20 +199,60 @@ def read_kernel(path: str) -> str:
 
 
 @contextmanager
-def explain_memory(path: Path) -> Iterator[None]:
-    """Where memory runs out over a file, one line says so.
+def bounded_memory(path: Path) -> Iterator[None]:
+    """Let what is read from a file take the memory that the machine has free, less an eighth, and no more.
+
+    What a file expands to cannot be told from its size, nor from what it says of itself; so the kernel bounds this
+    process's address space meanwhile, unless a lower bound is set already. Only Linux has such a bound.
 
     Raises:
-        InputError: it did.
+        InputError: it would take more.
     """
+    free = free_memory()
+    if free is None or not read_kernel("/proc/self/statm"):
+        yield
+        return
+    import resource  # only Unix has it
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    lower = math.inf if soft == resource.RLIM_INFINITY else soft  # who reads inside has the bound already
+    taken, room = _taken_memory(), free - free // 8
+    bound = int(min(lower, taken + room + _ARENA * ((os.cpu_count() or 1) + _IO_THREADS)))
+    resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
     try:
         yield
     except (MemoryError, OSError) as exc:
         if isinstance(exc, OSError) and exc.errno != errno.ENOMEM:
             raise
-        raise InputError(
-            f"{path}: to read it takes more memory than is free; split it, or read it on a machine with more"
-        ) from exc
+        raise _too_large(path, min(room, max(1, bound - taken))) from exc
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _taken_memory() -> int:
+    """Bytes of address space that this process takes."""
+    return int(read_kernel("/proc/self/statm").split()[0]) * os.sysconf("SC_PAGESIZE")
+
+
+def check_memory(path: Path, needed: int) -> None:
+    """Refuse a file of which it can be told that it does not fit: some libraries end the process otherwise.
+
+    Raises:
+        InputError: inside ``bounded_memory`` so many bytes more are not free.
+    """
+    if read_kernel("/proc/self/statm"):
+        import resource
+
+        bound = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if bound != resource.RLIM_INFINITY and needed > (left := max(0, bound - _taken_memory())):
+            raise _too_large(path, left)
+
+
+def _too_large(path: Path, free: int) -> InputError:
+    return InputError(
+        f"{path}: to read it would take more than the {show_bytes(free)} of memory that are free; split it, or read it "
+        "on a machine with more"
+    )
 
 
 # --- What libraries read ---------------------------------------------------------------------------
@@ -231,6 +275,19 @@ def explain_damage(what: str, remedy: str) -> Iterator[None]:
         raise InputError(f"{what} cannot be loaded ({reason}); {remedy}") from exc
 
 
+def check_layers(model: str) -> None:
+    """Refuse a model's folder whose config.json asks for more layers than could be built in minutes.
+
+    Raises:
+        InputError: it does, or it cannot be read.
+    """
+    path = Path(model) / "config.json"
+    config = parse_json(read_text(path), str(path)) if path.is_file() else None
+    for key, value in config.items() if isinstance(config, dict) else ():
+        if key.endswith(("layer", "layers")) and isinstance(value, int) and value > _MOST_LAYERS:
+            raise InputError(f"{path}: {key} is {show_value(value)}; no model has more than {_MOST_LAYERS}")
+
+
 def first_line(exc: BaseException) -> str:
     """The first line of a message that is not empty, cut where it is long; else the name of the exception."""
     found = next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
@@ -244,3 +301,11 @@ def show_value(value: object, mask: Callable[[str], str] = str) -> str:
     except ValueError:  # Python writes no number of more than 4,300 digits
         return "a number of thousands of digits"
     return written if len(written) <= _SHOWN else f"{written[:_SHOWN]}..."
+
+
+def show_bytes(count: int) -> str:
+    """A number of bytes, for people."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1000:.1f} kB"

@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from cuvee.errors import ConfigError, CuveeError, GenerationError, InputError, MissingDependency, TrainingError
-from cuvee.inputs import explain_damage, first_line
+from cuvee.inputs import check_layers, explain_damage, first_line
 from cuvee.model_files import ModelFiles, load_files, quiet_loading
 from cuvee.records import Sampling
 
@@ -154,6 +154,7 @@ def loading_model(model: str, *, gguf: bool = False) -> Iterator[None]:
         InputError: the files cannot be loaded. MissingDependency: they need a package that is not installed.
         TrainingError: out of memory.
     """
+    check_layers(model)
     cpu = torch.device("cpu")
     try:
         with explain_damage(f"model {model!r}", "give a folder, a .gguf file or a name on the hub"):

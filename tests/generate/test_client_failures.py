@@ -224,6 +224,26 @@ def test_an_outage_is_no_failure_of_its_requests_and_ends_the_run_if_nothing_is_
         answer(llm, ask(2, start=50), give_up_s=0.3)
 
 
+def test_after_an_outage_all_that_waits_is_tried_before_the_next_sign_of_life(llm, monkeypatch):
+    """One request goes on failing, so that signs go on being asked for: they are the clock."""
+    monkeypatch.setattr("cuvee.generate.replicas.PROBE_S", 0.3)
+    monkeypatch.setattr("cuvee.generate.replicas.FIRST_BACKOFF_S", 60.0)  # each waits 6 s or more
+    log = []
+
+    async def out(number, _request, body):
+        log.append("sign" if is_sign(body) else body["seed"])
+        down = number >= 2 and log.count("sign") < (5 if body["seed"] == 9 else 3)
+        return web.json_response({"error": "down"}, status=500) if down else None
+
+    llm.script = out
+    answer(llm, ask(10), concurrency=2, give_up_s=96.0)
+    back = [i for i, entry in enumerate(log) if entry == "sign"][2]
+    waiting = {entry for entry in log[2:back]} - {"sign", 9}
+    assert len(waiting) >= 2
+    tried = log[back + 1 :]
+    assert waiting <= set(tried[: tried.index("sign")] if "sign" in tried else tried)
+
+
 @pytest.mark.parametrize("kind", ["reset", "garbage", "hang", "limit"])
 def test_every_kind_of_trouble_that_never_passes_ends_in_a_failure(llm, kind):
     async def script(_number, request, body):

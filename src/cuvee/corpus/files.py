@@ -34,7 +34,7 @@ from cuvee.corpus.table import (
     refuse_nulls,
 )
 from cuvee.errors import InputError
-from cuvee.inputs import explain_damage, explain_memory, first_line
+from cuvee.inputs import bounded_memory, explain_damage, first_line
 from cuvee.records import Vectors
 from cuvee.registry import nearest_name
 
@@ -81,7 +81,7 @@ def load_corpus(
             than the memory that is free.
     """
     is_file = isinstance(source, str | os.PathLike)
-    with explain_memory(Path(source)) if is_file else nullcontext():
+    with bounded_memory(Path(source)) if is_file else nullcontext():
         if is_file:
             table, name = read_table(Path(source)), str(source)
             table = _take_where(table, where or {}, name)
@@ -178,7 +178,7 @@ def load_vectors(path: str | Path) -> Vectors:
     if path.suffix not in (".npy", ".parquet"):
         raise InputError(f"{path}: vectors come as .npy or .parquet, not {path.suffix or 'without a suffix'!r}")
     # read as .npy whatever it is, so that nothing is unpickled; shapes beyond 64 bits are an error, not a warning
-    with explain_memory(path), explain_damage(f"{path}", "write it again"), np.errstate(over="raise"):
+    with bounded_memory(path), explain_damage(f"{path}", "write it again"), np.errstate(over="raise"):
         if path.suffix == ".npy":
             found = cast("Vectors", np.lib.format.open_memmap(path, mode="r"))
         else:

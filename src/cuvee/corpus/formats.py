@@ -22,7 +22,7 @@ import pyarrow.parquet as pa_parquet
 
 from cuvee.corpus.cells import json_column, stack_tables
 from cuvee.errors import InputError, InputWarning, MissingDependency
-from cuvee.inputs import explain_damage, explain_memory, first_line, parse_json, to_utf8
+from cuvee.inputs import bounded_memory, check_memory, explain_damage, first_line, parse_json, show_bytes, to_utf8
 
 if TYPE_CHECKING:
     import datasets
@@ -32,7 +32,7 @@ _SHARDS = (".parquet", ".jsonl", ".csv", ".tsv")  # of a folder: files of the fi
 _SPLIT = re.compile(r"(?:^|[^a-z])(train(?:ing)?|valid(?:ation)?|val|dev|test(?:ing)?|eval(?:uation)?)(?![a-z])", re.I)
 _ROWS_KEYS = ("data", "rows", "examples")  # that hold the rows of a JSON object
 _SEPARATORS = (",", ";", "\t", "|")
-_BLOCK = 2**20
+_BLOCK, _SMALL = 2**20, 2**26
 _PACKED = {
     b"BZh": "bzip2",
     b"\xfd7z": "xz",
@@ -40,6 +40,8 @@ _PACKED = {
     b"ARRO": "Arrow or Feather",
     b"\x28\xb5\x2f\xfd": "zstd",
 }
+_MOST_EXPANSION = 200  # bytes for one of a gzip file, rows for one of Parquet; of texts it is 2 to 20, below 1
+_MOST_COLUMNS = 10_000
 _SNIFFED = 2**16  # bytes
 
 
@@ -53,7 +55,7 @@ def read_table(path: Path) -> pa.Table:
     split = ""
     if not path.exists() and path.parent.exists() and path.parent != path:
         path, split = path.parent, path.name
-    with explain_memory(path):
+    with bounded_memory(path):
         if path.is_dir():
             return _read_folder(path, split)
         if not path.exists() or (split and not _begins(path, b"{")):
@@ -79,7 +81,7 @@ def _read_file(path: Path, split: str = "") -> pa.Table:
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty; it needs a header or rows")
     try:
-        with explain_memory(path):  # here too, as what memory lacks is no damage of the file
+        with bounded_memory(path):  # here too, as what memory lacks is no damage of the file
             return _parse_file(path, kind, split)
     except (OSError, EOFError, zlib.error, pa.ArrowException) as exc:
         raise InputError(f"{path}: cannot be read ({first_line(exc)}); is it really {kind or 'gzip'}?") from exc
@@ -91,16 +93,44 @@ def _parse_file(path: Path, kind: str, split: str) -> pa.Table:
     if packed := next((name for start, name in _PACKED.items() if magic.startswith(start)), None):
         raise InputError(f"{path}: is {packed}, which is not read; unpack it, or write {', '.join(SUFFIXES)}")
     if magic == b"PAR1" or kind == ".parquet":
-        return name_classes(pa_parquet.read_table(path), str(path))
-    data = to_utf8(
-        gzip.decompress(path.read_bytes()) if magic.startswith(b"\x1f\x8b") else path.read_bytes(), str(path)
-    )
+        return name_classes(_read_parquet(path), str(path))
+    data = to_utf8(_unpack(path) if magic.startswith(b"\x1f\x8b") else path.read_bytes(), str(path))
     if kind in (".csv", ".tsv") and not _is_json_line(data):
         return _parse_csv(data, path, kind)
     if kind not in SUFFIXES and data.lstrip()[:1] not in (b"{", b"["):
         known = f"use {', '.join(SUFFIXES)} (also .gz)"
         raise InputError(f"{path}: unknown kind of file {kind or path.name!r}; {known}")
     return _parse_json(data, path, split)
+
+
+def _unpack(path: Path) -> bytes:
+    """The contents of a gzip file, unless they are so much larger that no texts could be in it."""
+    size, out = path.stat().st_size, bytearray()
+    with gzip.open(path) as stream:
+        while block := stream.read(_BLOCK):
+            out += block
+            if len(out) > max(_SMALL, _MOST_EXPANSION * size):
+                raise InputError(
+                    f"{path}: its contents are more than {_MOST_EXPANSION} times its {show_bytes(size)}, as those of "
+                    "a file that is made to fill the memory; unpack it first if you trust it"
+                )
+    return bytes(out)
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    with pa_parquet.ParquetFile(path) as file:
+        size, rows = path.stat().st_size, file.metadata.num_rows
+        if rows > max(_SMALL, _MOST_EXPANSION * size):
+            raise InputError(
+                f"{path}: says that it has {rows} rows in {show_bytes(size)}, and no texts are so short; write it again"
+            )
+        _check_width(file.metadata.num_columns, path)
+    return pa_parquet.read_table(path)
+
+
+def _check_width(columns: int, path: Path) -> None:
+    if columns > _MOST_COLUMNS:
+        raise InputError(f"{path}: has {columns} columns; give at most {_MOST_COLUMNS}, of which Cuvée reads four")
 
 
 # --- CSV -------------------------------------------------------------------------------------------
@@ -112,6 +142,9 @@ def _parse_csv(data: bytes, path: Path, kind: str) -> pa.Table:
     if separator != own:
         named = "tabs" if separator == "\t" else repr(separator)
         warnings.warn(f"{path}: its cells are read as separated by {named}", InputWarning, stacklevel=2)
+    _check_width(data.count(separator.encode(), 0, data.find(b"\n") % (len(data) + 1)) + 1, path)
+    # Arrow holds the text as it was split besides the table, and ends the process where memory runs out
+    check_memory(path, 3 * len(data) + 16 * (data.count(separator.encode()) + data.count(b"\n")))
     quoted = _is_quoted(data, separator.encode(), path, is_tsv=kind == ".tsv")
     parse = pa_csv.ParseOptions(
         delimiter=separator, quote_char='"' if quoted else False, double_quote=quoted, newlines_in_values=quoted
@@ -203,6 +236,7 @@ def _parse_json(data: bytes, path: Path, split: str) -> pa.Table:
         if not isinstance(row, dict):
             raise InputError(f"{path}, {place}: a row must be a JSON object, got {type(row).__name__}")
         columns |= dict.fromkeys(row)
+        _check_width(len(columns), path)
     try:
         for name in columns:
             name.encode()

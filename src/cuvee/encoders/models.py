@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cuvee.errors import ConfigError, InputError, MissingDependency
 from cuvee.fingerprint import hash_texts, hash_value
-from cuvee.inputs import explain_damage
+from cuvee.inputs import check_layers, explain_damage
 from cuvee.model_files import hash_path, load_files, quiet_loading
 from cuvee.records import Vectors
 from cuvee.registry import Kind, hash_code, resolve_name
@@ -214,6 +214,7 @@ class SentenceEncoder:
                 f"encoder {self._name!r} needs sentence-transformers: pip install 'cuvee[local]', "
                 "or set encoder: hashing"
             ) from exc
+        check_layers(self._model_name)
         remedy = "give a folder, a name on the hub, or set encoder: hashing"
 
         def load(online: bool) -> SentenceTransformer:

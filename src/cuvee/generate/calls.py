@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -222,3 +222,5 @@ class Failure:
 
 Outcome = Answer | Failure  # what comes of a request
 OnAnswer = Callable[[Request, Answer], None]  # is told of each answer
+# ``more(outcomes)``: what to ask beside, given all that has come so far.
+More = Callable[[Mapping[Request, Outcome]], Sequence[Request]]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from cuvee.generate.calls import Answer, Endpoint, Failure, OnAnswer, Outcome, Request, request_json, request_key
+from cuvee.generate.calls import Answer, Endpoint, Failure, More, OnAnswer, Outcome, Request, request_json, request_key
 from cuvee.generate.dispatch import Dispatch, RequestQueue, Ways
 from cuvee.generate.exchange import Compatibility, Refusal, Trouble
 from cuvee.generate.ledger import Ledger, settle_identity
@@ -65,7 +65,9 @@ class LLMClient:
         """What was found out about the endpoint, one sentence each."""
         return self._compatibility.notes
 
-    def answer_requests(self, requests: Sequence[Request], on_answer: OnAnswer | None = None) -> list[Outcome]:
+    def answer_requests(
+        self, requests: Sequence[Request], on_answer: OnAnswer | None = None, more: More | None = None
+    ) -> list[Outcome]:
         """An answer or a failure for each request, in their order; equal requests are sent once.
 
         A request fails for good if the endpoint refuses it, or keeps failing on it, and answers others, now or in the
@@ -74,6 +76,8 @@ class LLMClient:
         Args:
             requests: neighbours go one after the other through one lane.
             on_answer: called with each answer as it arrives, or is found in the ledger.
+            more: called with all outcomes so far when nothing is left to be sent now, for all are settled or wait for
+                their next try; what it returns is asked too.
 
         Raises:
             EndpointUnreachable: no usable answer for ``give_up_s`` seconds, or a refused connection at the start.
@@ -87,7 +91,7 @@ class LLMClient:
         if missing := self._find_missing(requests, outcomes, tell):
             if outcomes or self._endpoint.identity in self._ledger.answered(self._endpoint.model):
                 self._compatibility.worked = True
-            self._run(self._send_all(missing, outcomes, tell))
+            self._run(self._send_all(missing, outcomes, tell, more))
         return [outcomes[r] for r in requests]
 
     def _find_missing(
@@ -125,7 +129,9 @@ class LLMClient:
                     self._task.get_loop().call_soon_threadsafe(self._task.cancel)
                 raise
 
-    async def _send_all(self, keys: dict[Request, str], outcomes: dict[Request, Outcome], tell: OnAnswer) -> None:
+    async def _send_all(
+        self, keys: dict[Request, str], outcomes: dict[Request, Outcome], tell: OnAnswer, more: More | None
+    ) -> None:
         self._task = asyncio.current_task()
         await self._pool.open()
         failures: dict[Request, Failure] = {}
@@ -141,8 +147,21 @@ class LLMClient:
                 def fail(request: Request, failure: Failure) -> None:
                     outcomes[request] = failures[request] = failure
 
+                def further() -> list[Request]:
+                    """More requests to send; as no lane is open, no answer is being committed."""
+                    while more is not None:
+                        wanted = [r for r in more(outcomes) if r not in keys and r not in outcomes]
+                        if missing := self._find_missing(wanted, outcomes, tell):
+                            keys.update(missing)
+                            return list(missing)
+                        if not wanted:
+                            break
+                    return []
+
                 queue = RequestQueue(list(keys), self._pool.size, len(self._pool.replicas))
-                ways = Ways(ask=self._ask, keep=keep, fail=fail, note=self._compatibility.note, probe=self._probe)
+                ways = Ways(
+                    ask=self._ask, keep=keep, fail=fail, note=self._compatibility.note, probe=self._probe, more=further,
+                )  # fmt: skip
                 trusted = self._compatibility.worked
                 await Dispatch(
                     queue, pool=self._pool, retry_policy=self._retry_policy, ways=ways, trusted=trusted
@@ -255,12 +274,15 @@ class Journal:
 class Client(Protocol):
     """A client of an LLM: it gives each request an answer, or the failure that it ended in."""
 
-    def answer_requests(self, requests: Sequence[Request], on_answer: OnAnswer | None = None) -> Sequence[Outcome]:
+    def answer_requests(
+        self, requests: Sequence[Request], on_answer: OnAnswer | None = None, more: More | None = None
+    ) -> Sequence[Outcome]:
         """The answer to each request, or its failure, in their order.
 
         Args:
             requests: to answer.
             on_answer: called with each answer as it comes.
+            more: called with all outcomes so far when nothing is left to be sent now; what it returns is asked too.
         """
 
 
@@ -290,15 +312,22 @@ def answer_all(
         EndpointError: the endpoint failed; the ledger keeps all answers.
     """
     outcomes, failures = dict[Request, Outcome](), ledger.failures()
+    asked = set[Request]()
 
     def find(request: Request) -> Outcome | None:
         known = outcomes.get(request)
         return failures.get(request_key(llm.endpoint, request)) if known is None and failures else known
 
+    def more(found: Mapping[Request, Outcome]) -> list[Request]:
+        outcomes.update(found)
+        fresh = [request for request in dict.fromkeys(wanted(find)) if request not in asked]
+        asked.update(fresh)
+        return fresh
+
     with llm.open_client(llm.endpoint, ledger) as client:
-        while fresh := [request for request in dict.fromkeys(wanted(find)) if request not in outcomes]:
-            found = dict(zip(fresh, client.answer_requests(fresh, on_answer), strict=True))
-            outcomes |= found
+        while first := more({}):
+            found = dict(zip(first, client.answer_requests(first, on_answer, more), strict=True))
+            outcomes.update(found)
             failed = {request: outcome for request, outcome in found.items() if isinstance(outcome, Failure)}
             known = ledger.failures() if failed else {}
             for request, failure in failed.items():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
-import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -39,7 +39,8 @@ class Ways:
     """What a dispatch does with requests: ``ask`` sends one, for the first time or again.
 
     ``keep`` returns when its answer is committed. ``fail`` takes one that failed for good; ``note`` takes a sentence
-    about the endpoint. ``probe`` says whether a replica answers a request that the endpoint answered before.
+    about the endpoint. ``probe`` says whether a replica answers a request that the endpoint answered before. ``more``
+    gives further requests when nothing is left to be sent now: all are settled, or wait for their next try.
     """
 
     ask: Callable[[Replica, Request, bool], Awaitable[Answer | Trouble | Refusal]]
@@ -47,6 +48,7 @@ class Ways:
     fail: Callable[[Request, Failure], None]
     note: Callable[[str], None]
     probe: Callable[[Replica], Awaitable[bool]]
+    more: Callable[[], Sequence[Request]]
 
 
 class Dispatch:
@@ -54,9 +56,9 @@ class Dispatch:
 
     A lane sends its next request only when its last answer is committed, so a killed process sends again at most the
     requests that were open. A request that fails is set aside until it may be sent again. Its lane goes on while
-    few requests fail, or this one fails again and again; otherwise the lane waits. When requests fail and nothing has
-    been answered for a while, one that was answered before is sent again, cut to one token: its answer shows that it is
-    they that fail, not the endpoint.
+    few requests fail, or this one fails again and again; otherwise the lane waits. When nothing has been answered for a
+    while, one request that was answered before is sent again, cut to one token; after an outage the first answer
+    makes all that wait try again at once.
 
     A refused request has failed if the endpoint is known to answer others. Until it is, refused ones are held back and
     others tried, from elsewhere in the order: after ``MOST_REFUSED`` without an answer, or when none is left, the first
@@ -86,7 +88,8 @@ class Dispatch:
         self._tasks: set[asyncio.Task[None]] = set()
         self._probes: set[asyncio.Task[None]] = set()
         self._number = 0
-        self._looked = -math.inf
+        self._is_out = False
+        self._awake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
@@ -96,6 +99,7 @@ class Dispatch:
             replica.active = 0
             if replica.away:
                 self._start(self._probes, self._await_return(replica))
+        self._start(self._probes, self._watch())
         self._go_on()
         try:
             await self._finished
@@ -113,9 +117,11 @@ class Dispatch:
         return not self._trusted and len(self._held) >= MOST_REFUSED
 
     def _go_on(self) -> None:
-        """Open lanes for what may be sent now; where that is nothing, wait for what is due, or end."""
+        """Open lanes for what may be sent now; where that is nothing, ask for more, wait for what is due, or end."""
         if self._finished.done():
             return
+        if not self._tasks and not self._held and not self._ready and (requests := self._ways.more()):
+            self._queue = RequestQueue(requests, self._pool.size, len(self._pool.replicas))
         waiting = 0 if self._stuck else self._ready
         while waiting > 0 and (replica := self._choose()) is not None:
             waiting -= 1
@@ -196,6 +202,7 @@ class Dispatch:
         item.tries += 1
         if isinstance(outcome, Answer):
             self._trust()
+            self._wake()
             await self._ways.keep(item.request, outcome)
         elif isinstance(outcome, Refusal):
             self._held.append((item, outcome))
@@ -218,13 +225,45 @@ class Dispatch:
         item.due = time.monotonic() + wait_s
         self._set_aside(item)
         if not replica.window.calm and item.trouble.failures == 1:
-            await asyncio.sleep(wait_s)
+            await self._pause(wait_s, item.trouble)
+
+    async def _pause(self, seconds: float, trouble: Trouble) -> None:
+        """Wait, unless the endpoint answers again first; what the server asked to wait is waited for."""
+        with contextlib.suppress(TimeoutError):
+            if trouble.after is not None:
+                await asyncio.sleep(seconds)
+            else:
+                await asyncio.wait_for(self._awake.wait(), seconds)
+
+    def _wake(self) -> None:
+        """The endpoint answers: after an outage, try all waiting requests at once."""
+        if not self._is_out:
+            return
+        self._is_out = False
+        self._awake.set()
+        self._awake.clear()
+        for item in self._aside:
+            if item.trouble is None or item.trouble.after is None:
+                item.due = 0.0
+        heapq.heapify(self._aside)
+        self._go_on()
+
+    async def _watch(self) -> None:
+        """Look whether the endpoint answers, as long as requests fail and nothing is answered."""
+        while True:
+            probe_s = self._retry_policy.probe_s(self._pool.latency_s)
+            await asyncio.sleep(probe_s)
+            if self._retry_policy.in_doubt(probe_s):
+                await self._look()
 
     async def _look(self) -> bool:
         """Whether the endpoint answers."""
-        self._looked = time.monotonic()
         here = next((replica for replica in self._pool.replicas if not replica.away), self._pool.replicas[0])
-        return await self._ways.probe(here)
+        if await self._ways.probe(here):
+            self._wake()
+            return True
+        self._is_out = True
+        return False
 
     def _set_aside(self, item: Item) -> None:
         heapq.heappush(self._aside, item)
@@ -258,9 +297,6 @@ class Dispatch:
         """
         if self._retry_policy.is_hopeless(trouble):
             return None
-        pause_s = self._retry_policy.probe_s(self._pool.latency_s)
-        if self._retry_policy.in_doubt(pause_s) and time.monotonic() - self._looked >= pause_s:
-            await self._look()
         try:
             return self._retry_policy.wait_seconds(trouble, tries)
         except EndpointUnreachable:

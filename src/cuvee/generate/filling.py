@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cuvee import defects
@@ -188,7 +188,8 @@ class Filling:
     Slots are asked for in waves, each of which is settled before the next is begun: what a slot avoids comes before it,
     and base slots (without a parent) come before the first paraphrase. A slot with a draft takes turns: a draft until
     one is usable by itself, then its refinement; where that is rejected, it begins with another draft. Drafts become no
-    rows, so they are among the rejected, as such.
+    rows, so they are among the rejected, as such. While requests of a round wait, what other slots will most likely be
+    asked next is asked ahead; the rounds find those answers there when they come to them.
 
     A slot whose request failed has no row and is asked for no more; the others go on as if it had never been wanted.
     Its paraphrases have no source.
@@ -211,14 +212,35 @@ class Filling:
         self._typical: dict[tuple[object, ...], tuple[str, ...]] = {}
         self._waves = settling_waves(list(self.slots.values()))
 
-    def next_questions(self, find: Find) -> Mapping[str, Question]:
-        """What to ask now, by slot, given what came of a request so far: those of the next round that nothing did."""
+    def next_questions(self, find: Find, sent: Collection[Request]) -> Mapping[str, Question]:
+        """What to ask now, by slot: the next round, or, while that waits, what can be asked ahead.
+
+        Args:
+            find: what came of a request so far.
+            sent: requests that were answered, are under way, or wait to be tried again.
+        """
         while True:
             self._round = self._round or self.open_questions()
             found = {key: (q, outcome) for key, q in self._round.items() if (outcome := find(q.request)) is not None}
-            if not self._round or len(found) < len(self._round):
-                return {key: question for key, question in self._round.items() if key not in found}
+            waiting = {key: q for key, q in self._round.items() if key not in found}
+            fresh = {key: q for key, q in waiting.items() if q.request not in sent}
+            if fresh or not self._round:
+                return fresh
+            if waiting:
+                return self._without(waiting, found).next_questions(find, sent)
             self.give(found)
+
+    def _without(self, waiting: Collection[str], found: Mapping[str, tuple[Question, Outcome]]) -> Filling:
+        """This filling, as if the slots that wait, and those that avoid words of theirs, were not wanted."""
+        gone = set(waiting)
+        for slot in self.slots.values():
+            if slot.avoid is not None and any(key in gone for keys in slot.avoid.rounds for key in keys):
+                gone.add(slot.key)
+        gone |= self.failed.keys()
+        ahead = Filling([slot for slot in self.slots.values() if slot.key not in gone], self._judge)
+        ahead.attempts = {key: list(self.attempts[key]) for key in ahead.slots}
+        ahead.give({key: pair for key, pair in found.items() if key not in gone})
+        return ahead
 
     def open_questions(self) -> dict[str, Question]:
         """For each slot that needs another answer, what to ask next; empty when all is settled."""
@@ -387,9 +409,10 @@ def settling_waves(slots: Sequence[Slot]) -> list[list[Slot]]:
 def fill_slots(
     fillings: Sequence[Filling], llm: OpenedLLM, ledger: Ledger, *, total: int, progress: Progress | None = None
 ) -> None:
-    """Ask the open slots of all fillings together, round by round, each distinct request once.
+    """Ask the open slots of all fillings together, each distinct request once; none waits for another.
 
-    A request that failed for good, now or in an earlier run, is not sent again until the ledger forgets its failure.
+    While requests wait for their next try, what does not depend on them goes on. A request that failed for good, now or
+    in an earlier run, is not sent again until the ledger forgets its failure.
 
     Args:
         fillings: whose slots are asked for.
@@ -419,7 +442,7 @@ def fill_slots(
     def wanted(find: Find) -> list[Request]:
         fresh: dict[Request, tuple[Filling, str, Question]] = {}
         for filling in fillings:
-            for key, question in filling.next_questions(find).items():
+            for key, question in filling.next_questions(find, asked).items():
                 fresh.setdefault(question.request, (filling, key, question))
         asked.update(fresh)
         filled.clear()

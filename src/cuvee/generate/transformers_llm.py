@@ -116,19 +116,21 @@ class BatchClient:
     context: int
 
     def answer_requests(
-        self, requests: Sequence[calls.Request], on_answer: calls.OnAnswer | None = None
+        self, requests: Sequence[calls.Request], on_answer: calls.OnAnswer | None = None, more: calls.More | None = None
     ) -> list[calls.Outcome]:
         """The answer to each request, or its failure, in their order; equal requests are answered once.
 
         Args:
             requests: in any order.
             on_answer: called with each answer as it is committed, or is found in the ledger.
+            more: what to ask while requests wait for their next try; here none does, so it is not called.
 
         Raises:
             ConfigError: a chat request, and the model has no chat template or the template refuses it.
             GenerationError: out of memory with a single request, or the model's scores are not finite.
             RunFolderError: the ledger cannot be written.
         """
+        del more
         tell = on_answer or (lambda _request, _answer: None)
         limit = min(self.context, self.loaded.limit)
         outcomes: dict[calls.Request, calls.Outcome] = {}

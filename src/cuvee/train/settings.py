@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder
 from cuvee.errors import ConfigError, InputError
-from cuvee.inputs import explain_damage, explain_memory, first_line, show_value
+from cuvee.inputs import bounded_memory, explain_damage, first_line, show_value
 from cuvee.records import Classifier, Ranker, Writer
 from cuvee.train.weighting import PreparedLoss, Progress
 
@@ -342,7 +342,7 @@ def read_layer(path: Path, name: str, *, labels: int, axis: int) -> tuple[NDArra
     Raises:
         InputError: the file is missing or damaged, or holds something else.
     """
-    with explain_memory(path), explain_damage(str(path), "train again"), path.open("rb") as stream:
+    with bounded_memory(path), explain_damage(str(path), "train again"), path.open("rb") as stream:
         stored = np.load(stream, allow_pickle=False)
         weights, bias = stored[name], stored["bias"]
     shapes = weights.ndim == 2 and weights.size and (weights.shape[axis], *bias.shape) == (labels, labels)
