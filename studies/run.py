@@ -27,6 +27,7 @@ from cuvee.corpus import load_corpus
 from cuvee.encoders import load_encoder
 from cuvee.mix import Selector
 from cuvee.similarity import unit_rows
+from cuvee.study.demo import read_headlines
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("CUVEE_DATA", HERE.parents[1] / "shared" / "data"))
@@ -159,10 +160,42 @@ def swap_stackoverflow(out: Path) -> None:
     write_levels(out, "gptaug_stackoverflow", (3,))
 
 
+def take_headlines(out: Path) -> None:
+    """Headline and topic of every BBC article."""
+    write_rows(out / "headlines.jsonl", [{"text": text, "label": label} for text, label in read_headlines()])
+
+
+def cut_snips(out: Path) -> None:
+    """Of each label 200 distinct real rows to train on and 100 for validation, none of which is in the test part."""
+    seen = {row["text"] for row in read_rows(DATA / "snips" / "test.jsonl")}
+    by_label: dict[str, list[Row]] = defaultdict(list)
+    for row in read_rows(DATA / "snips" / "train.jsonl.gz"):
+        if row["text"] not in seen:
+            seen.add(row["text"])
+            by_label[row["label"]].append({"text": row["text"], "label": row["label"]})
+    chosen = {label: random.Random(0).sample(rows, 300) for label, rows in sorted(by_label.items())}
+    write_rows(out / "train.jsonl", [row for rows in chosen.values() for row in rows[:200]])
+    write_rows(out / "validation.jsonl", [row for rows in chosen.values() for row in rows[200:]])
+
+
+def take_few_stackoverflow(out: Path) -> None:
+    """Of the real development titles 600 for validation."""
+    rows = read_rows(DATA / "gptaug_stackoverflow" / "dev.jsonl")
+    write_rows(out / "validation.jsonl", random.Random(0).sample(rows, 600))
+
+
+def take_few_sentiment(out: Path) -> None:
+    """600 of the real test tweets for validation, the rest as the locked test."""
+    halve(out, read_rows(DATA / "workergpt_sentiment" / "test.jsonl.gz"), validation=600)
+
+
 PREPARE: dict[str, Callable[[Path], None]] = {
     "diversity-banking": halve_banking,
     "diversity-sentiment": halve_sentiment,
     "diversity-tendim": halve_tendim,
+    "llm-headlines": take_headlines,
+    "llm-snips": cut_snips,
+    "losses-sentiment": halve_sentiment,
     "paraphrases-banking": paraphrase_banking,
     "paraphrases-stackoverflow": paraphrase_stackoverflow,
     "shift-stackoverflow": split_stackoverflow,
@@ -170,6 +203,8 @@ PREPARE: dict[str, Callable[[Path], None]] = {
     "sources-sentiment": halve_sentiment,
     "sources-tendim": halve_tendim,
     "swaps-stackoverflow": swap_stackoverflow,
+    "trainers-sentiment": take_few_sentiment,
+    "trainers-stackoverflow": take_few_stackoverflow,
 }
 
 
