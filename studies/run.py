@@ -205,6 +205,9 @@ PREPARE: dict[str, Callable[[Path], None]] = {
     "swaps-stackoverflow": swap_stackoverflow,
     "trainers-sentiment": take_few_sentiment,
     "trainers-stackoverflow": take_few_stackoverflow,
+    "turn-banking": halve_banking,
+    "turn-sentiment": halve_sentiment,
+    "turn-tendim": halve_tendim,
 }
 
 
