@@ -8,9 +8,15 @@ Tables stand between the lines ``<!-- tables -->`` and ``<!-- end of tables -->`
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
+
+from scipy.stats import spearmanr
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "evidence.md"
@@ -38,15 +44,24 @@ def amount(cell: Cell) -> float:
     return float(cell["share"] / (1 - cell["share"]))
 
 
-def name(cell: Cell) -> str:
-    """Level and amount."""
-    return f"{cell['level']}, {'all of it, ' if cell['whole'] else ''}{amount(cell):.3g}x"
+def name(cell: Cell, dial: str | None = None) -> str:
+    """Level and amount; the dial too, where it is another than the one at hand."""
+    of = "" if dial in (None, cell["dial"]) else f"{cell['dial']}="
+    return f"{of}{cell['level']}, {'all of it, ' if cell['whole'] else ''}{amount(cell):.3g}x"
+
+
+def blends_of_any(result: Result) -> list[Cell]:
+    """The blends of the first trainer and loss, in every scope."""
+    cells = [c for c in result["cells"] if c["kind"] == "blend" and c["gain"]]
+    return [c for c in cells if (c["trainer"], c["loss"]) == (cells[0]["trainer"], cells[0]["loss"])]
 
 
 def blends(result: Result, rows: int | None = None) -> list[Cell]:
-    """The blends of this pool's scope, at so many real rows a label."""
-    cells = [c for c in result["cells"] if c["kind"] == "blend" and c["scope"] == "this pool" and c["gain"]]
-    return [c for c in cells if rows is None or c["rows_per_label"] == rows]
+    """The blends that compete, at so many real rows a label: of files those of the very rows at hand."""
+    cells = blends_of_any(result)
+    of_pool = [c for c in cells if c["scope"] == "this pool"]
+    is_files = "generator files" in result["scope"]
+    return [c for c in (of_pool if is_files else cells) if rows is None or c["rows_per_label"] == rows]
 
 
 def sizes(result: Result) -> list[int]:
@@ -74,65 +89,209 @@ def judge_gap(gap: float) -> str:
     return "supported" if gap > POINT else "contradicted" if gap < -POINT else "undecided"
 
 
-def judge_shape(result: Result) -> str:
+def judge_shape(result: Result, shape: dict[str, Any] | None) -> str:
     """The rule of the studies of levels."""
-    if not result["shapes"]:
+    if shape is None:
         return "undecided (too few rows for a shape)"
-    shape, won = result["shapes"][0], result["confirmed"]
-    level, ends = won and won["level"], (shape["levels"][0], shape["levels"][-1])
+    won = result["confirmed"]
+    level, ends = won and won["dial"] == shape["dial"] and won["level"], (shape["levels"][0], shape["levels"][-1])
     sure = won is not None and won["gain"][1] > 0
-    if shape["verdict"] == "inverted-U" and sure and level not in ends:
+    if shape["verdict"] == "inverted-U" and sure and level and level not in ends:
         return "supported"
     if shape["verdict"] == "rising" or (sure and level == ends[1]):
         return "contradicted"
     return "undecided"
 
 
-def tell_levels(kind: str) -> list[str]:
-    """What the studies of levels found: one row a data set, then the best level at each number of real rows."""
+def judge_written(result: Result, shape: dict[str, Any]) -> str:
+    """The rule of pools that an LLM wrote for the study: the same, and an interior winner unlike both ends will do."""
+    won, best, ends = result["confirmed"], result["best"], (shape["levels"][0], shape["levels"][-1])
+    if shape["verdict"] == "inverted-U":
+        return "supported"
+    alike = {cell["level"] for cell in result["alike"] if cell["dial"] == shape["dial"]}
+    inside = best is not None and best["dial"] == shape["dial"] and best["level"] not in ends
+    if inside and won is not None and won["gain"][1] > 0 and not alike & set(ends):
+        return "supported"
+    return judge_shape(result, shape)
+
+
+def judge_turn(_result: Result, shape: dict[str, Any] | None) -> str:
+    """The rule of the studies of the turn: the verdict on the shape alone."""
+    verdict = "" if shape is None else shape["verdict"]
+    contrary = ("rising", "falling", "U-shaped")
+    return "supported" if verdict == "inverted-U" else "contradicted" if verdict in contrary else "undecided"
+
+
+def order_levels(result: Result, dial: str) -> list[str]:
+    """The levels of a dial, from the least to the most diverse as measured (Vendi score)."""
+    found = {key: values["vendi_q1"][0] for key, values in result["measured"].items() if key.startswith(f"{dial}=")}
+    return [key.partition("=")[2] for key in sorted(found, key=found.__getitem__)]
+
+
+def tell_levels(kind: str, judge: Callable[[Result, Any], str] = judge_shape) -> list[str]:
+    """What the studies of levels found: one row a data set and dial."""
     lines = [
-        "| data set | measured diversity (Vendi), least to most | shape at share 0.75 | scores of levels "
-        "| confirmed blend | gain over real rows, points | levels that harm | middle helps, top hurts |",
+        "| data set | levels, least to most diverse (Vendi; MMD) | shape | scores of levels "
+        "| confirmed blend | gain over real rows, points | levels that harm | by the rule |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for data, result in read_results(kind).items():
-        shape = result["shapes"][0] if result["shapes"] else {"verdict": "not tested", "means": []}
-        values = [numbers["vendi_q1"][0] for key, numbers in result["measured"].items() if "=" in key]
-        vendi = ", ".join(f"{value:.3g}" for value in sorted(values))
-        means = ", ".join(f"{100 * value:.1f}" for value in shape["means"])
-        won = result["confirmed"]
-        hurt = {c["level"] for c in result["harmful"]}
-        lines.append(
-            f"| {data} | {vendi} | {shape['verdict']} | {means} "
-            f"| {name(won) if won else 'none'} ({result['decision']}) | {points(won and won['gain'])} "
-            f"| {', '.join(sorted(hurt)) or 'none'} | {judge_shape(result)} |"
-        )
+        for shape in result["shapes"] or [None]:
+            dial = blends_of_any(result)[0]["dial"] if shape is None else shape["dial"]
+            measured = [(level, result["measured"][f"{dial}={level}"]) for level in order_levels(result, dial)]
+            told = ", ".join(f"{level} ({v['vendi_q1'][0]:.3g}; {v['mmd'][0]:.3f})" for level, v in measured)
+            means = "" if shape is None else ", ".join(f"{100 * value:.1f}" for value in shape["means"])
+            won = result["confirmed"]
+            hurt = {c["level"] for c in result["harmful"] if c["dial"] == dial}
+            verdict = "not tested" if shape is None else f"{shape['verdict']} ({tell_draws(shape)})"
+            lines.append(
+                f"| {data}{'' if kind != 'llm' else f', {dial}'} | {told} | {verdict} | {means} "
+                f"| {name(won, dial) if won else 'none'} ({result['decision']}) | {points(won and won['gain'])} "
+                f"| {', '.join(sorted(hurt)) or 'none'} | {judge(result, shape)} |"
+            )
     return lines
+
+
+def tell_draws(shape: dict[str, Any]) -> str:
+    """Of how many draws, and the p-value of a turn."""
+    p = shape["p_values"].get("inverted-U")
+    return f"{shape.get('draws', 4)} draws{'' if p is None else f', turn p = {p:.2g}'}"
+
+
+def tell_contrasts(kinds: tuple[str, ...]) -> list[str]:
+    """Differences on the very rows at hand, at the largest amount that all levels have."""
+    lines = ["| study | real rows a label | amount | difference | points | draws |", "|---|---|---|---|---|---|"]
+    for kind in kinds:
+        for data, result in read_results(kind).items():
+            lines += [
+                f"| {kind}, {data} | {each['rows']} | {each['amount']:.3g}x | {each['what']} | {points(each['gain'])} "
+                f"| {each['draws']} |"
+                for each in result["contrasts"]
+            ]
+    return lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The best blend of a study on validation, at one number of real rows a label.
+
+    ``place`` is where its level stands: least, interior or most diverse of its dial, or one of pools without an order.
+    """
+
+    study: str
+    rows: int
+    alone: float
+    best: Cell
+    place: str
+    shift: float
+    ends: tuple[str, str]
+
+
+def find_best(kinds: tuple[str, ...]) -> Iterator[Found]:
+    """The best blends of all studies of these kinds."""
+    for kind in kinds:
+        for data, result in read_results(kind).items():
+            for rows in sizes(result):
+                own = blends(result, rows)
+                best = max(own, key=lambda c: c["score"])
+                alone = [c for c in result["cells"] if c["kind"] == "real-only" and c["rows_per_label"] == rows]
+                levels = [level for level in order_levels(result, best["dial"]) if level != "together"]
+                ends = []
+                for level in (levels[0], levels[-1]):
+                    like = [c for c in own if (c["dial"], c["level"]) == (best["dial"], level)]
+                    same = [c for c in like if abs(amount(c) / amount(best) - 1) < 0.25]
+                    ends.append(points(same[0]["gain"]) if same else "")
+                place = "least" if best["level"] == levels[0] else "most" if best["level"] == levels[-1] else "interior"
+                yield Found(
+                    study=f"{kind}, {data}",
+                    rows=rows,
+                    alone=alone[0]["score"],
+                    best=best,
+                    place="no order" if best["dial"] == "source" else place,
+                    shift=result["measured"][f"{best['dial']}={best['level']}"]["mmd"][0],
+                    ends=(ends[0], ends[1]),
+                )
 
 
 def tell_scarcity(kinds: tuple[str, ...]) -> list[str]:
     """The best blend on validation at each number of real rows a label."""
     lines = [
-        "| study | real rows a label | real rows alone | best blend | gain, points (validation, best of its row) "
-        "| least diverse level, same amount | most diverse, same amount |",
+        "| study | real rows a label | real rows alone | best blend | its diversity | its shift (MMD) "
+        "| gain, points (validation, best of its row) | least diverse level, same amount | most diverse, same amount |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {f.study} | {f.rows} | {100 * f.alone:.1f} | {name(f.best, '')} | {f.place} | {f.shift:.3f} "
+        f"| {points(f.best['gain'])} | {f.ends[0]} | {f.ends[1]} |"
+        for f in find_best(kinds)
+    ]
+    return lines
+
+
+SCARCE = {"1": (1, 1), "2 to 4": (2, 4), "16 and more": (16, 10_000)}
+SHIFTS = {"below 0.01": (-1.0, 0.01), "0.01 and more": (0.01, 9.0)}
+
+
+def tell_practice(kinds: tuple[str, ...]) -> list[str]:
+    """What did best by how scarce labels are and how large the shift of the best pool is."""
+    lines = [
+        "| real rows a label | shift of the best pool (MMD) | studies | diversity of the best blend | amount "
+        "| gain over the real rows, points | lower ends above 0 |",
         "|---|---|---|---|---|---|---|",
     ]
-    for kind in kinds:
-        for data, result in read_results(kind).items():
-            levels = list(dict.fromkeys(c["level"] for c in blends(result) if c["level"] != "together"))
-            levels.sort(key=lambda level: result["measured"][f"{blends(result)[0]['dial']}={level}"]["vendi_q1"][0])
-            for rows in sizes(result):
-                own = blends(result, rows)
-                best = max(own, key=lambda c: c["score"])
-                alone = [c for c in result["cells"] if c["kind"] == "real-only" and c["rows_per_label"] == rows]
-                ends = []
-                for level in (levels[0], levels[-1]):
-                    same = [c for c in own if c["level"] == level and abs(amount(c) / amount(best) - 1) < 0.25]
-                    ends.append(points(same[0]["gain"]) if same else "")
-                lines.append(
-                    f"| {kind}, {data} | {rows} | {100 * alone[0]['score']:.1f} | {name(best)} "
-                    f"| {points(best['gain'])} | {ends[0]} | {ends[1]} |"
-                )
+    found = list(find_best(kinds))
+    for (scarce, (few, many)), (told, (low, high)) in product(SCARCE.items(), SHIFTS.items()):
+        own = [f for f in found if few <= f.rows <= many and low <= f.shift < high]
+        if not own:
+            continue
+        places = Counter(f.place for f in own)
+        amounts, gains = [amount(f.best) for f in own], [100 * f.best["gain"][0] for f in own]
+        sure = sum(f.best["gain"][1] > 0 for f in own)
+        lines.append(
+            f"| {scarce} | {told} | {len(own)} | {', '.join(f'{place} {n}' for place, n in places.most_common())} "
+            f"| {median(amounts):.3g}x ({min(amounts):.3g} to {max(amounts):.3g}) "
+            f"| {median(gains):+.1f} ({min(gains):+.1f} to {max(gains):+.1f}) | {sure} of {len(own)} |"
+        )
+    return lines
+
+
+def tell_trainers() -> list[str]:
+    """The probe's ranking of cells against the encoder's."""
+    lines = [
+        "| data set | cells | rank correlation | the probe's choice: encoder's score less its best "
+        "| the encoder's choice: probe's score less its best | the probe's ranking |",
+        "|---|---|---|---|---|---|",
+    ]
+    for data, result in read_results("trainers").items():
+        cells = [c for c in result["cells"] if c["kind"] == "blend" and c["scope"] == "this pool"]
+        scores = {
+            trainer: {(c["level"], c["share"]): c["score"] for c in cells if c["trainer"] == trainer}
+            for trainer in ("probe", "encoder")
+        }
+        both = sorted(scores["probe"].keys() & scores["encoder"].keys())
+        probe, encoder = ([scores[trainer][key] for key in both] for trainer in ("probe", "encoder"))
+        rho = float(spearmanr(probe, encoder).statistic)
+        lost = [theirs[ours.index(max(ours))] - max(theirs) for ours, theirs in ((probe, encoder), (encoder, probe))]
+        verdict = "trusted" if rho >= 0.7 else "refused" if rho < 0.3 else "undecided"
+        lines.append(f"| {data} | {len(both)} | {rho:.2f} | {100 * lost[0]:+.1f} | {100 * lost[1]:+.1f} | {verdict} |")
+    return lines
+
+
+def tell_losses() -> list[str]:
+    """Losses that adapt to the mixture against plain cross-entropy, on the best and the worst cell under it."""
+    lines = ["| data set | cell | loss | difference to ce, points |", "|---|---|---|---|"]
+    for data, result in read_results("losses").items():
+        gains: dict[str, list[float]] = {"best": [], "worst": []}
+        names: list[str] = []
+        for each in result["contrasts"]:
+            where, _, what = each["what"].partition(": ")
+            gains[where].append(each["gain"][0])
+            names += [what.removesuffix(" less ce")] if where == "worst" else []
+            lines.append(f"| {data} | {where} | {what.removesuffix(' less ce')} | {points(each['gain'])} |")
+        helps = any(w > POINT and b > -POINT for b, w in zip(gains["best"], gains["worst"], strict=True))
+        idle = max(*gains["best"], *gains["worst"]) <= POINT
+        verdict = "supported" if helps else "contradicted" if idle else "undecided"
+        lines.append(f"| {data} | | **adaptive losses help: {verdict}** | |")
     return lines
 
 
@@ -206,12 +365,19 @@ def tell_swaps() -> list[str]:
 def main() -> None:
     """Write the tables into the page."""
     parts = {
+        "For practitioners": tell_practice(("diversity", "turn", "paraphrases", "sources", "llm")),
         "Diversity by selection at equal size": tell_levels("diversity"),
+        "The turn, with twelve draws": tell_levels("turn", judge_turn),
+        "The middle against the ends, on the very rows at hand": tell_contrasts(("diversity", "turn")),
+        "Diversity that is set while the embedded LLM writes": tell_levels("llm", judge_written),
         "Paraphrases of each source": tell_levels("paraphrases"),
-        "How scarce labels are": tell_scarcity(("diversity", "paraphrases", "sources")),
+        "How scarce labels are": tell_scarcity(("diversity", "turn", "paraphrases", "sources", "llm")),
         "Shift or diversity": tell_shift(),
         "Several sources": tell_sources(),
         "Without an LLM": tell_swaps(),
+        "Losses that adapt to the mixture": tell_losses(),
+        "The probe's ranking of cells": tell_trainers(),
+        "Differences with their intervals": tell_contrasts(("shift", "sources", "swaps")),
     }
     tables = "\n\n".join(f"### {title}\n\n" + "\n".join(lines) for title, lines in parts.items() if len(lines) > 2)
     before, _, rest = PAGE.read_text(encoding="utf-8").partition("<!-- tables -->")

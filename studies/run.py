@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,11 @@ import numpy as np
 from cuvee.corpus import load_corpus
 from cuvee.encoders import load_encoder
 from cuvee.mix import Selector
+from cuvee.recommend.cells import CellTable, collect_tables
+from cuvee.recommend.statistics import paired_gain
+from cuvee.records import Cell, Gain, Trial
 from cuvee.similarity import unit_rows
+from cuvee.store import read_trials
 from cuvee.study.demo import read_headlines
 
 HERE = Path(__file__).resolve().parent
@@ -211,11 +216,16 @@ PREPARE: dict[str, Callable[[Path], None]] = {
 }
 
 
+def write_gain(gain: Gain) -> list[float]:
+    """A difference of scores with its 95% interval."""
+    return [round(each, 5) for each in (gain.value, gain.low, gain.high)]
+
+
 def shorten(cell: dict[str, Any]) -> dict[str, Any]:
     """A cell of the advice: what it is, its mean score, and its gain over the real rows alone with its interval."""
     name, gain = cell["cell"], next((each for each in cell["gains"] if each["over"] == "real-only"), None)
     return {
-        **{key: name[key] for key in ("kind", "dial", "level", "rows_per_label", "loss", "scope", "whole")},
+        **{key: name[key] for key in ("kind", "dial", "level", "rows_per_label", "trainer", "loss", "scope", "whole")},
         "share": round(cell["share"], 4),
         "score": round(cell["accuracy"], 5),
         "draws": cell["draws"],
@@ -223,16 +233,102 @@ def shorten(cell: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def summarise(run: Path) -> dict[str, Any]:
+# --- differences between cells, which no advice tells ---
+Tables = dict[Cell, CellTable]
+Levels = dict[str, Cell]
+
+
+def read_tables(run: Path) -> Tables:
+    """What items score on validation, by cell; the first trial of a cell at a draw is the grid's."""
+    first: dict[object, Trial] = {}
+    for trial in read_trials(run):
+        if trial.part == "validation":
+            first.setdefault((trial.cell, trial.draw), trial)
+    return collect_tables(first.values())
+
+
+def contrast(tables: Tables, plus: list[Cell], minus: list[Cell]) -> Gain:
+    """The mean of some cells less that of others, paired by draw and item."""
+    draws = {tables[cell].draws for cell in (*plus, *minus) if len(tables[cell].draws) > 1}
+    if len(draws) > 1:
+        raise ValueError("the cells have other draws")
+    mean = [np.mean(np.broadcast_arrays(*(tables[c].correct for c in cells)), axis=0) for cells in (plus, minus)]
+    return paired_gain(*mean, over="")
+
+
+def group_levels(tables: Tables) -> dict[tuple[int, float], Levels]:
+    """(real rows a label, amount to one digit) -> level -> its cell, of this pool, with the loss ce and the probe."""
+    found: dict[tuple[int, float], Levels] = defaultdict(dict)
+    for cell in tables:
+        if (cell.kind, cell.scope, cell.loss, cell.trainer) == ("blend", "this pool", "ce", "probe"):
+            found[cell.rows_per_label, round(cell.amount, 1)][cell.level or ""] = cell
+    return found
+
+
+def largest_alike(tables: Tables) -> dict[int, tuple[float, Levels]]:
+    """Real rows a label -> the largest amount that all levels have, and their cells there."""
+    groups = group_levels(tables)
+    found: dict[int, tuple[float, Levels]] = {}
+    for rows in {rows for rows, _ in groups}:
+        sizes = {amount: levels for (own, amount), levels in groups.items() if own == rows}
+        single = {level for levels in sizes.values() for level in levels} - {"together"}
+        whole = [amount for amount, levels in sizes.items() if single <= levels.keys()]
+        if whole:
+            found[rows] = max(whole), sizes[max(whole)]
+    return found
+
+
+def list_contrasts(name: str, tables: Tables) -> list[dict[str, Any]]:
+    """The differences that a study of this kind is about, each with its interval."""
+    kind = name.partition("-")[0]
+    made: list[dict[str, Any]] = []
+
+    def add(what: str, rows: int, amount: float, plus: list[Cell], minus: list[Cell]) -> None:
+        gain = contrast(tables, plus, minus)
+        made.append({"what": what, "rows": rows, "amount": amount, "gain": write_gain(gain), "draws": gain.draws})
+
+    if kind == "losses":
+        blends = {c: t.accuracy for c, t in tables.items() if c.kind == "blend" and c.scope == "this pool"}
+        plain = {c: score for c, score in blends.items() if c.loss == "ce"}
+        for what, cell in (("best", max(plain, key=plain.__getitem__)), ("worst", min(plain, key=plain.__getitem__))):
+            others = [c for c in blends if c.loss != "ce" and replace(c, loss="ce") == cell]
+            for other in others:
+                add(
+                    f"{what} cell, {cell.level}: {other.loss} less ce",
+                    cell.rows_per_label,
+                    cell.amount,
+                    [other],
+                    [cell],
+                )
+    for rows, (amount, own) in sorted(largest_alike(tables).items()):
+        if kind == "shift":
+            near, far = ([own[f"{half}-{width}"] for width in ("narrow", "wide")] for half in ("near", "far"))
+            wide, narrow = ([own[f"{half}-{width}"] for half in ("near", "far")] for width in ("wide", "narrow"))
+            add("near less far", rows, amount, near, far)
+            add("wide less narrow", rows, amount, wide, narrow)
+        if kind == "swaps":
+            add("chatgpt less swapped", rows, amount, [own["chatgpt"]], [own["swapped"]])
+        if kind in ("diversity", "turn"):
+            add("level 3 less level 1", rows, amount, [own["3"]], [own["1"]])
+            add("level 3 less level 5", rows, amount, [own["3"]], [own["5"]])
+    if kind == "sources":
+        for (rows, amount), own in sorted(group_levels(tables).items()):
+            if 9 < amount < 11 and "together" in own and not own["together"].whole:
+                single = [cell for level, cell in own.items() if level != "together"]
+                add("together less the mean of single sources", rows, amount, [own["together"]], single)
+    return made
+
+
+def summarise(name: str, run: Path) -> dict[str, Any]:
     """What evidence.py reads of a run folder."""
     advice = json.loads((run / "advice.json").read_bytes())
     measured = {}
     for path in sorted((run / "measurements").glob("*.json")):
         values = json.loads(path.read_bytes())["measurement"]["values"]
         measured[path.stem] = {
-            name: [values[name][key] for key in ("value", "low", "high")]
-            for name in ("vendi_q1", "dcscore_tau0.1", "distinct_2", "mmd", "label_agreement")
-            if name in values
+            metric: [values[metric][key] for key in ("value", "low", "high")]
+            for metric in ("vendi_q1", "dcscore_tau0.1", "distinct_2", "mmd", "label_agreement")
+            if metric in values
         }
     confirmed = advice["confirmation"]
     return {
@@ -240,15 +336,35 @@ def summarise(run: Path) -> dict[str, Any]:
         "sentence": advice["sentence"],
         "scope": advice["scope"],
         "best": advice["best"] and shorten(advice["best"]),
+        "alike": [shorten(cell) for cell in advice["not_distinguished"]],
         "confirmed": confirmed and shorten({"share": confirmed["cell"]["share"], "draws": None, **confirmed}),
         "shapes": [
-            {key: shape[key] for key in ("dial", "levels", "means", "verdict", "p_values", "interpreted", "note")}
+            {
+                key: shape[key]
+                for key in ("dial", "levels", "means", "draws", "verdict", "p_values", "interpreted", "note")
+            }
             for shape in advice["shapes"]
         ],
         "harmful": [shorten(cell) for cell in advice["harmful"]],
         "cells": [shorten(cell) for cell in advice["cells"]],
+        "contrasts": list_contrasts(name, read_tables(run)),
         "measured": measured,
     }
+
+
+def tell_again(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Whether a study that was run before says the same again."""
+    keys = [key for key in before if key in now and key not in ("sentence", "scope")]
+    other = [key for key in ("decision", "best", "confirmed", "shapes", "harmful") if key in keys]
+    other = [key for key in other if json.dumps(_drop(before[key])) != json.dumps(_drop(now[key]))]
+    return f"not as before: {', '.join(other)}" if other else "the same as the result that was kept"
+
+
+def _drop(value: Any) -> Any:  # noqa: ANN401 (JSON)
+    """Without what older results lack."""
+    if isinstance(value, dict):
+        return {key: _drop(each) for key, each in value.items() if key not in ("trainer", "draws")}
+    return [_drop(each) for each in value] if isinstance(value, list) else value
 
 
 def main() -> None:
@@ -274,9 +390,10 @@ def main() -> None:
     if shown.returncode:
         raise SystemExit(shown.stderr)
     (folder / "report.txt").write_text(shown.stdout, encoding="utf-8")
-    result = summarise(run)
-    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(shown.stdout)
+    result, kept = summarise(name, run), folder / "result.json"
+    again = tell_again(json.loads(kept.read_bytes()), result) if kept.is_file() else ""
+    kept.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(shown.stdout, again)
 
 
 if __name__ == "__main__":
