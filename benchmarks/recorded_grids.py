@@ -3,17 +3,18 @@
 ::
 
     python benchmarks/recorded_grids.py --record DATA [--only NAME ...]
-    python benchmarks/recorded_grids.py --shapes
+    python benchmarks/recorded_grids.py --study RUN [RUN ...]
     python benchmarks/recorded_grids.py [--repeats 1000]
 
 ``DATA`` holds the folders ``clinc_banking15``, ``snips`` and ``gptaug_banking``. For each a study of a probe on
 all-MiniLM-L6-v2 is run in full: 5 levels of diversity selected from one pool, 5 shares, 10 generation draws. Where
 there is no pool of an LLM, it is real rows that the study may not train on otherwise: the search sees diversity, share
 and noise as they are on real text, which is what is at stake here. ``benchmarks/grids/NAME.json`` keeps the accuracy
-of every trial.
+of every trial. With ``--study`` it keeps the grid of a finished study of the folder ``studies``: its blends of *this
+pool* at the largest number of real rows, whose draws are those of subsamples and real rows.
 
-The race: 5 of the 10 draws are drawn at random; the full grid sees all its 125 blend trials, the adaptive search asks
-for 50 of them. What each of the chosen cells is worth is its mean over the other 5 draws, which neither has seen: so
+The race: half of the draws are drawn at random; the full grid sees all its blend trials, the adaptive search asks for
+two in five of them. What each of the chosen cells is worth is its mean over the other draws, which neither has seen: so
 the difference between the two is unbiased, although the truth is not known. The regret of each is told against the cell
 that is best in those other draws, which flatters nobody but is too large for both by the luck of the best.
 """
@@ -33,8 +34,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cuvee.recommend import AdaptiveSearch, PlannedTrial
-from cuvee.recommend.shapes import test_shape
 from cuvee.records import Cell, Draw, Trial
+from cuvee.store import read_trials
 from cuvee.study import open_study
 
 OUT = Path(__file__).parent / "grids"
@@ -132,6 +133,41 @@ def record(name: str, data: Path) -> Path:
             for t in trials
         ],
     }
+    return write_grid(name, found)
+
+
+def record_study(run: Path) -> Path:
+    """Write the grid of a study that was run, of its best cell's dial, trainer and number of real rows."""
+    advice = json.loads((run / "advice.json").read_bytes())
+    best = advice["best"]["cell"]
+    first: dict[object, Trial] = {}
+    for trial in read_trials(run):
+        cell = trial.cell
+        own = (cell.rows_per_label, cell.trainer, cell.loss) == (best["rows_per_label"], best["trainer"], best["loss"])
+        if own and trial.part == "validation" and cell.scope == "this pool" and not cell.whole:
+            first.setdefault((cell, trial.draw), trial)
+    trials = [trial for trial in first.values() if trial.cell.dial in (best["dial"], None)]
+    levels = {str(trial.cell.level) for trial in trials if trial.cell.level is not None}
+    vendi = {
+        level: json.loads((run / "measurements" / f"{best['dial']}={level}.json").read_bytes())["measurement"]
+        for level in sorted(levels)
+    }
+    found = {
+        "dataset": run.resolve().parent.name,
+        "trainer": "probe on all-MiniLM-L6-v2",
+        "items": trials[0].scores.n,
+        "rows_per_label": best["rows_per_label"],
+        "levels": {level: round(each["values"]["vendi_q1"]["value"], 2) for level, each in vendi.items()},
+        "trials": [
+            [t.cell.kind, t.cell.level, t.cell.share, t.draw.sampling, round(float(t.scores.per_item.mean()), 5)]
+            for t in trials
+        ],
+    }
+    return write_grid(str(found["dataset"]), found)
+
+
+def write_grid(name: str, found: dict[str, object]) -> Path:
+    """One trial a line."""
     OUT.mkdir(exist_ok=True)
     path = OUT / f"{name}.json"
     path.write_text(json.dumps(found).replace("], [", "],\n["), encoding="utf-8")
@@ -172,8 +208,9 @@ def run_search(search: AdaptiveSearch, table: Table, draws: Sequence[int]) -> Ce
 def race(name: str, seed: int) -> Sequence[float]:
     """Accuracy, over draws that neither saw, of the best cell there and of the cells that each search chose."""
     table, levels = read_grid(name)
-    draws = np.random.default_rng([6, seed]).permutation(DRAWS).tolist()
-    seen, other = draws[: DRAWS // 2], draws[DRAWS // 2 :]
+    count = min(len(by_draw) for by_draw in table.values())
+    draws = np.random.default_rng([6, seed]).permutation(count).tolist()
+    seen, other = draws[: count // 2], draws[count // 2 :]
     shares = sorted({share for _, share in table})
     planned = [
         PlannedTrial(cell=blend(level, share), draw=Draw(generation=g, sampling=0, training=0))
@@ -203,49 +240,36 @@ def show_race(name: str, repeats: int, pool: ProcessPoolExecutor) -> None:
         return f"{values.mean():+.2f} [{values.mean() - half:+.2f}, {values.mean() + half:+.2f}]"
 
     best, grid, searched = found.T
-    print(f"| {name} | full grid, 125 trials: regret | {write(best - grid)} |  |")
+    print(f"| {name} | full grid: regret | {write(best - grid)} |  |")
     less = grid - searched
-    print(f"| {name} | adaptive search, 50 trials: regret | {write(best - searched)} |  |")
+    print(f"| {name} | adaptive search, two trials in five: regret | {write(best - searched)} |  |")
     print(
         f"| {name} | adaptive search less full grid | {write(less)} | {'yes' if less.mean() <= 0 else 'NO'} |",
         flush=True,
     )
 
 
-def show_shapes(name: str) -> None:
-    """What the shape test says of each share, over all ten draws; means in percent, least diverse level first."""
-    table, levels = read_grid(name)
-    for share in sorted({share for _, share in table}):
-        values = np.array([[table[level, share][g] for level in levels] for g in range(DRAWS)])
-        found = test_shape(values, levels=list(levels), delta=0.01, dial="select", share=share)
-        means = ", ".join(f"{100 * mean:.1f}" for mean in values.mean(axis=0))
-        hump = found.p_values["inverted-U"]
-        print(f"| {name} | {share:g} | {means} | {found.verdict} | {hump:.2f} | {found.p_values['rising']:.2g} |")
-
-
 def main() -> int:
-    """Record, or judge shapes, or race."""
+    """Record, or race."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--record", type=Path, metavar="DATA", help="the folder of datasets")
-    parser.add_argument("--shapes", action="store_true", help="judge the shapes over levels, no race")
-    parser.add_argument("--only", nargs="+", choices=list(SETUPS), default=list(SETUPS))
+    parser.add_argument("--study", type=Path, nargs="+", metavar="RUN", help="run folders of studies")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="grids; by default all that are there")
     parser.add_argument("--repeats", type=int, default=1000)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     if options.record is not None:
-        for name in options.only:
+        for name in options.only or SETUPS:
             print(record(name, options.record), flush=True)
         return 0
-    if options.shapes:
-        print(
-            "| grid | share | accuracy by level, % | verdict | p, inverted U | p, rising |\n|---|---|---|---|---|---|"
-        )
-        for name in options.only:
-            show_shapes(name)
+    for run in options.study or ():
+        print(record_study(run), flush=True)
+    if options.study:
         return 0
+    names = options.only or sorted(path.stem for path in OUT.glob("*.json"))
     print("| grid | what | points [95% over repeats] | at most 0 |\n|---|---|---|---|")
     with ProcessPoolExecutor(options.jobs, initializer=threadpool_limits, initargs=(1,)) as pool:
-        for name in options.only:
+        for name in names:
             show_race(name, options.repeats, pool)
     return 0
 
