@@ -183,6 +183,22 @@ def cut_snips(out: Path) -> None:
     write_rows(out / "validation.jsonl", [row for rows in chosen.values() for row in rows[200:]])
 
 
+def take_fairytales(out: Path) -> None:
+    """Questions of 60 stories to train on, one each, and of 50 others each for validation and test, two each."""
+    by_story: dict[str, list[Row]] = defaultdict(list)
+    for row in read_rows(DATA / "fairytaleqa" / "train.jsonl.gz"):
+        if len(row["context"].split()) <= 160:
+            by_story[row["story"]].append({key: row[key] for key in ("question", "answer", "context", "story")})
+    chance = random.Random(0)
+    stories = chance.sample([name for name in sorted(by_story) if len(by_story[name]) >= 2], 160)
+    for part, names, each in (
+        ("train", stories[:60], 1),
+        ("validation", stories[60:110], 2),
+        ("test", stories[110:], 2),
+    ):
+        write_rows(out / f"{part}.jsonl", [row for name in names for row in chance.sample(by_story[name], each)])
+
+
 def take_few_stackoverflow(out: Path) -> None:
     """Of the real development titles 600 for validation."""
     rows = read_rows(DATA / "gptaug_stackoverflow" / "dev.jsonl")
@@ -195,6 +211,7 @@ def take_few_sentiment(out: Path) -> None:
 
 
 PREPARE: dict[str, Callable[[Path], None]] = {
+    "causal-fairytale": take_fairytales,
     "diversity-banking": halve_banking,
     "diversity-sentiment": halve_sentiment,
     "diversity-tendim": halve_tendim,
