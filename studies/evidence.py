@@ -255,6 +255,28 @@ def tell_practice(kinds: tuple[str, ...]) -> list[str]:
     return lines
 
 
+def tell_drivers(kinds: tuple[str, ...]) -> list[str]:
+    """How the scores of the levels of a shape go with their shift and with their diversity: rank correlations."""
+    lines = [
+        "| study | levels | score and shift (MMD) | score and diversity (Vendi) | least shift at | highest score at |",
+        "|---|---|---|---|---|---|",
+    ]
+    for kind in kinds:
+        for data, result in read_results(kind).items():
+            for shape in result["shapes"]:
+                measured = [result["measured"][f"{shape['dial']}={level}"] for level in shape["levels"]]
+                if len(measured) < 4:
+                    continue
+                shift, vendi = ([each[name][0] for each in measured] for name in ("mmd", "vendi_q1"))
+                by_shift, by_vendi = (spearmanr(shape["means"], values).statistic for values in (shift, vendi))
+                low, high = shift.index(min(shift)), shape["means"].index(max(shape["means"]))
+                lines.append(
+                    f"| {kind}, {data}{'' if kind != 'llm' else ', ' + shape['dial']} | {len(measured)} "
+                    f"| {by_shift:+.1f} | {by_vendi:+.1f} | level {low + 1} | level {high + 1} |"
+                )
+    return lines
+
+
 def tell_trainers() -> list[str]:
     """The probe's ranking of cells against the encoder's."""
     lines = [
@@ -373,6 +395,7 @@ def main() -> None:
         "Paraphrases of each source": tell_levels("paraphrases"),
         "How scarce labels are": tell_scarcity(("diversity", "turn", "paraphrases", "sources", "llm")),
         "Shift or diversity": tell_shift(),
+        "What the scores of levels go with": tell_drivers(("diversity", "turn", "paraphrases", "llm")),
         "Several sources": tell_sources(),
         "Without an LLM": tell_swaps(),
         "Losses that adapt to the mixture": tell_losses(),
