@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuvee.probe import WeightedRows
+from cuvee.probe import WeightedRows, fit_objective
 from cuvee.train.checkers import DynamicRows, importance
 from cuvee.train.losses import CrossEntropy, GeneralizedCrossEntropy, SymmetricCrossEntropy, TruncatedCrossEntropy
 from cuvee.train.weighting import TrainingRows
@@ -87,6 +87,18 @@ def test_tce_at_one_is_cross_entropy_bit_for_bit(log_p):
     tce, ce = prepare(TruncatedCrossEntropy(1.0)), prepare(CrossEntropy())
     for found, wanted in ((tce.slopes, ce.slopes), (tce.values, ce.values)):
         assert np.array_equal(found(np.array([0]), np.array([log_p])), wanted(np.array([0]), np.array([log_p])))
+
+
+@pytest.mark.parametrize("seed", [2, 3, 10])
+def test_a_probe_finds_the_optimum_of_tce_where_a_jump_of_the_slope_let_it_go_round(seed):
+    chance = np.random.default_rng(seed)
+    codes, middle = chance.integers(0, 3, 200), chance.normal(size=(3, 20))
+    vectors = 4 * middle[codes] / np.sqrt(20) + 2 * chance.normal(size=(200, 20)) / np.sqrt(20)
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    names = [str(code) for code in codes]
+    found = fit_objective(vectors, names, prepare(TruncatedCrossEntropy(0.9), 200), l2=0.1)
+    plain = fit_objective(vectors, names, prepare(CrossEntropy(), 200), l2=0.1)
+    assert 0.5 < found.proba(vectors).max() < plain.proba(vectors).max()
 
 
 LOG_P = st.floats(-20, -1e-6)

@@ -11,11 +11,13 @@ import numpy as np
 
 from cuvee.errors import ConfigError
 from cuvee.probe import Phase, WeightedRows
+from cuvee.records import Floats
 from cuvee.registry import Kind, resolve_name
 from cuvee.train.checkers import AgreementFilter, CheckerAlone, DynamicImportanceLoss, ImportanceLoss, SourceWeight
 from cuvee.train.settings import TrainSettings
 from cuvee.train.weighting import Loss, OwnLoss, PreparedLoss, TrainingRows, name_failure
 
+_RAMP = 0.01  # of log p, over which the slope of tce ends
 LOG_ZERO = -4.0  # what the reverse cross-entropy takes for log 0 (called A in the paper)
 
 
@@ -102,7 +104,8 @@ class TruncatedCrossEntropy:
 
     A model is surest of what it wrote itself, so such rows count less (Shabgahi et al. 2025, arXiv 2509.08972, there
     of single tokens; here of a row: of a completion the geometric mean over its tokens). It ends at the label law
-    whose probabilities are cut to ``gamma``; gamma 1 is ``ce``. For all rows, real ones too.
+    whose probabilities are cut to ``gamma``; gamma 1 is ``ce``. For all rows, real ones too. The slope falls
+    to nothing within a hundredth above ``gamma``: at a jump no gradient vanishes, so no descent would end there.
     """
 
     gamma: float = 0.9
@@ -114,10 +117,15 @@ class TruncatedCrossEntropy:
     def prepare(self, rows: TrainingRows) -> WeightedRows:
         """The same for every row."""
         bound = np.log(self.gamma)
+
+        def value(log_p: Floats) -> Floats:
+            over = np.clip(log_p - bound, 0.0, _RAMP)
+            return np.asarray(np.maximum(bound - log_p, 0.0) - over * (1.0 - over / (2.0 * _RAMP)))
+
         return WeightedRows(
             np.ones(len(rows.synthetic)),
-            slope=lambda log_p: np.where(log_p > bound, 0.0, -1.0),
-            value=lambda log_p: np.maximum(bound - log_p, 0.0),
+            slope=lambda log_p: np.clip((log_p - bound) / _RAMP - 1.0, -1.0, 0.0),
+            value=value,
         )
 
 
