@@ -348,7 +348,7 @@ CONFIG, DESCRIPTION, WEIGHTS = "model/config.json", "predictor.json", "model/mod
         (put("head.npz", b""), "head.npz cannot be loaded"),
         (put("head.npz", b"PK\x03\x04" + b"x" * 99), "head.npz cannot be loaded"),
         (put("head.npz", pickle.dumps({})), "head.npz cannot be loaded"),
-        (claim, "head.npz: to read it takes more memory than is free"),
+        (claim, "head.npz: to read it would take more than"),
         (edit(DESCRIPTION, labels=5), "broken (labels: "),
         (edit(DESCRIPTION, kind=5), "broken (kind: "),
         (edit(DESCRIPTION, extra=None), "broken (extra: "),

@@ -20,7 +20,8 @@ TRAIN = {
         [{"text": f"real {label} row {i}", "target": label} for label in ("alpha", "beta") for i in range(6)]
     ),
     "instruction": Corpus.from_rows(
-        [{"text": f"real task {i}", "target": f"real response {i}"} for i in range(6)], task="generation"
+        [{"text": f"real task {i}", "target": f"real response {i}" + " and so on" * 9} for i in range(6)],
+        task="generation",
     ),
 }
 FAULTS = {

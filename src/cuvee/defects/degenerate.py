@@ -195,7 +195,7 @@ def degenerate_rows(
 
 # --- pairs: an answer beside what it answers ------------------------------------------------------------
 GROUNDED = 0.5  # share of an answer's content words from which on it counts as grounded
-LONGEST = 2.0  # times the longest real answer
+LONGEST, SPARE = 2.0, 10  # times the longest real answer; words that a short one may be exceeded by
 _CONTENT, _STEM = 4, 5  # letters of a word that says something; letters by which words are the same
 COPY, TOO_LONG = "answer repeats what it answers", "answer too long"
 UNGROUNDED = "answer not grounded in what it is about"
@@ -224,8 +224,9 @@ def grounded_shares(corpus: Corpus) -> NDArray[np.float64]:
 
 
 def longest_answer(targets: Sequence[str]) -> int:
-    """The most words that an answer may have: twice as many as the longest real one."""
-    return int(LONGEST * max((len(split_tokens(target)) for target in targets), default=0))
+    """The most words that an answer may have: twice as many as the longest real one, and at least ten more."""
+    longest = max((len(split_tokens(target)) for target in targets), default=0)
+    return int(max(LONGEST * longest, longest + SPARE))
 
 
 def pair_reason(text: str, target: str, context: str | None, longest: float) -> str | None:
