@@ -266,10 +266,10 @@ def read_tables(run: Path) -> Tables:
 
 def contrast(tables: Tables, plus: list[Cell], minus: list[Cell]) -> Gain:
     """The mean of some cells less that of others, paired by draw and item."""
-    draws = {tables[cell].draws for cell in (*plus, *minus) if len(tables[cell].draws) > 1}
-    if len(draws) > 1:
-        raise ValueError("the cells have other draws")
-    mean = [np.mean(np.broadcast_arrays(*(tables[c].correct for c in cells)), axis=0) for cells in (plus, minus)]
+    drawn = [set(tables[cell].draws) for cell in (*plus, *minus) if len(tables[cell].draws) > 1]
+    common = sorted(set.intersection(*drawn)) if drawn else []
+    scores = {c: tables[c].take(common) if len(tables[c].draws) > 1 else tables[c].correct for c in (*plus, *minus)}
+    mean = [np.mean(np.broadcast_arrays(*(scores[c] for c in cells)), axis=0) for cells in (plus, minus)]
     return paired_gain(*mean, over="")
 
 
@@ -311,7 +311,7 @@ def list_contrasts(name: str, tables: Tables) -> list[dict[str, Any]]:
             others = [c for c in blends if c.loss != "ce" and replace(c, loss="ce") == cell]
             for other in others:
                 add(
-                    f"{what} cell, {cell.level}: {other.loss} less ce",
+                    f"{what}: {other.loss} less ce",
                     cell.rows_per_label,
                     cell.amount,
                     [other],
