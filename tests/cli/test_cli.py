@@ -206,6 +206,7 @@ def test_bad_files(texts, tmp_path, capsys):
     assert f"not a run folder (it has no study.yaml); to study its rows: cuvee run {tmp_path}" in refused(
         capsys, "run", tmp_path
     )
+    assert f"a file of rows and no study; `cuvee init {real}` writes one" in refused(capsys, "plan", real)
     assert "did you mean 'probe'" in refused(capsys, "train", real, "--trainer", "prob", "--encoder", "hashing")
     assert "mmd" in refused(capsys, "measure", synthetic, "--metric", "mmd", "--encoder", "hashing")
 

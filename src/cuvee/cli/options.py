@@ -159,6 +159,8 @@ def find_study(path: Path) -> Path:
         rows = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
         do = f"to study its rows: cuvee run {shlex.quote(str(rows[0]))}" if rows else "give study.yaml or a run folder"
         raise InputError(f"{path}: not a run folder (it has no study.yaml); {do}")
+    if path.suffix in SUFFIXES:
+        raise InputError(f"{path}: a file of rows and no study; `cuvee init {shlex.quote(str(path))}` writes one")
     return path / "study.yaml" if path.is_dir() else path
 
 
