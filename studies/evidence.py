@@ -100,7 +100,7 @@ def judge_shape(result: Result, shape: dict[str, Any] | None) -> str:
     sure = won is not None and won["gain"][1] > 0
     if shape["verdict"] == "inverted-U" and sure and level and level not in ends:
         return "supported"
-    if shape["verdict"] == "rising" or (sure and level == ends[1]):
+    if (shape["verdict"] == "rising" and shape["interpreted"]) or (sure and level == ends[1]):
         return "contradicted"
     return "undecided"
 
@@ -108,7 +108,7 @@ def judge_shape(result: Result, shape: dict[str, Any] | None) -> str:
 def judge_written(result: Result, shape: dict[str, Any]) -> str:
     """The rule of pools that an LLM wrote for the study: the same, and an interior winner unlike both ends will do."""
     won, best, ends = result["confirmed"], result["best"], (shape["levels"][0], shape["levels"][-1])
-    if shape["verdict"] == "inverted-U":
+    if shape["verdict"] == "inverted-U" and shape["interpreted"]:
         return "supported"
     alike = {cell["level"] for cell in result["alike"] if cell["dial"] == shape["dial"]}
     inside = best is not None and best["dial"] == shape["dial"] and best["level"] not in ends
@@ -146,6 +146,7 @@ def tell_levels(kind: str, judge: Callable[[Result, Any], str] = judge_shape) ->
             won = result["confirmed"]
             hurt = {c["level"] for c in result["harmful"] if c["dial"] == dial}
             verdict = "not tested" if shape is None else f"{shape['verdict']} ({tell_draws(shape)})"
+            verdict += "" if shape is None or shape["interpreted"] else ", not interpreted"
             lines.append(
                 f"| {data}{'' if kind != 'llm' else f', {dial}'} | {told} | {verdict} | {means} "
                 f"| {name(won, dial) if won else 'none'} ({result['decision']}) | {points(won and won['gain'])} "
