@@ -12,12 +12,12 @@ from cuvee.mix.blend import (
     share_counts,
     take_blocks,
 )
+from cuvee.mix.candidates import Filter
 from cuvee.mix.filters import (
     Agreement,
     Dedupe,
     Degenerate,
     FewerPerCluster,
-    Filter,
     Filtered,
     Keep,
     Leak,
