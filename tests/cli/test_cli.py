@@ -207,6 +207,9 @@ def test_bad_files(texts, tmp_path, capsys):
         capsys, "run", tmp_path
     )
     assert f"a file of rows and no study; `cuvee init {real}` writes one" in refused(capsys, "plan", real)
+    assert "--grounded has no effect here" in refused(capsys, "generate", real, "--grounded", 0.5)
+    told = refused(capsys, "train", real, "--set", "frozen_prompts=true", "--out", tmp_path / "model")
+    assert "leave it out, or set trainer: causal" in told
     assert "did you mean 'probe'" in refused(capsys, "train", real, "--trainer", "prob", "--encoder", "hashing")
     assert "mmd" in refused(capsys, "measure", synthetic, "--metric", "mmd", "--encoder", "hashing")
 

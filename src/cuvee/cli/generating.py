@@ -192,6 +192,8 @@ def generate(
         if not ledger.parent.is_dir():
             raise InputError(f"{ledger}: its folder does not exist; make it, or give another with --ledger or --out")
         real = columns.load(data, labelled=True)
+        if real.task != "generation":
+            refuse_options(ctx, ["grounded"], f"it is about answers, and the task {real.task} has none")
         with ExitStack() as held:
             opened = held.enter_context(open_model(llm, real.task, where="--"))
             for file in (path, ledger):

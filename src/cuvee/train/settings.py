@@ -54,7 +54,7 @@ _IDLE: Mapping[str, Sequence[str]] = {
     "command": ("batch_size", "learning_rate", "l2", "synthetic_share", *_OF_FINE_TUNING),
 }
 _REMEDIES = {
-    "probe": "it is fitted to its optimum; leave it out, or set trainer: encoder",
+    "probe": "it is fitted to its optimum; leave it out, or set trainer: {other}",
     "command": "the program takes its settings from train.command.settings",
 }
 
@@ -170,7 +170,8 @@ def refuse_idle(settings: TrainSettings) -> None:
     """
     for name in _IDLE.get(settings.trainer, ()):
         if (value := getattr(settings, name)) is not None:
-            remedy = _REMEDIES.get(settings.trainer, "leave it out")
+            other = next(trainer for trainer, idle in _IDLE.items() if name not in idle)
+            remedy = _REMEDIES.get(settings.trainer, "leave it out").format(other=other)
             raise ConfigError(f"{name} is {value!r}, but trainer {settings.trainer!r} has no {name}; {remedy}")
     if settings.trainer not in _IDLE:
         return
