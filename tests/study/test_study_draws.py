@@ -17,10 +17,10 @@ from cuvee.records import Cell, Draw
 from cuvee.store import count_trials
 from cuvee.study import open_study
 from cuvee.study.draws import ChosenDraws, read_draws
+from cuvee.study.grids import choose_real
 from cuvee.study.planning import plan_study
 from cuvee.study.prepare import FRESH
 from cuvee.study.running import Mixing, make_mixing
-from cuvee.study.trials import choose_real, list_corpora
 
 REAL = Corpus.from_rows([{"text": f"real {y} {i}", "target": y} for y in "ab" for i in range(4)])
 MADE = Corpus.from_rows([{"text": f"made {y} {i}", "target": y} for y in "ab" for i in range(60)], origin="synthetic")
@@ -181,7 +181,7 @@ def test_each_draw_has_other_real_rows_and_baselines_pair_on_them(auto, tmp_path
     config = {**auto, "draws": {"sampling": 4, "generation": 2, "confirm": 3, "real": 2}}
     with open_study(config, out=tmp_path / "run") as flow:
         study, outcomes, advice = flow.study, flow.grid, flow.advice
-        mixing = make_mixing(study, list_corpora(flow.pools), range(4))
+        mixing = make_mixing(study, flow.corpora, range(4))
         train = set(study.split.at_hand.texts)
     rows = {}
     for outcome in outcomes:
@@ -228,15 +228,15 @@ def test_only_rows_that_cells_can_hold_are_embedded_and_they_are_those_of_a_pool
     }  # fmt: skip
     Counting.seen.clear()
     with open_study(config, out=tmp_path / "run") as flow:
-        pools, planned = flow.pools, flow.advice and flow.outcomes
+        planned = flow.advice and flow.outcomes
         embedded = Counting.seen & {row["text"] for row in made}
         whole = config | {"mix": {"amounts": ["1x", "3x", "all"], "shape_share": 0.5}}
         with open_study(whole, out=tmp_path / "all") as other:
-            every = other.pools
-        mixings = [make_mixing(flow.study, list_corpora(p), {o.draw.real for o in planned}) for p in (pools, every)]
+            pools, both = (flow.pools, other.pools), (flow.corpora, other.corpora)
+        mixings = [make_mixing(flow.study, corpora, {o.draw.real for o in planned}) for corpora in both]
         blends = [[mixing.mix(o.cell, o.draw).corpus for o in planned] for mixing in mixings]
     held = {text for blend in blends[0] for text in blend.texts} & {row["text"] for row in made}
-    taken = [len(pool.rejected) for found in (pools, every) for pool in found.values()]
+    taken = [len(pool.rejected) for found in pools for pool in found.values()]
     assert 0 < taken[0] < taken[1] == 90
     most = 3 * 9 * (3 + 2)  # 9 rows of 3 labels in 3 subsamples and 2 of the confirmation, of 1,050 rows
     assert held < embedded and len(embedded) <= most + taken[0]

@@ -9,9 +9,9 @@ from cuvee.errors import ConfigError
 from cuvee.probe import choose_l2
 from cuvee.records import Cell, Draw, Trial
 from cuvee.study import open_study, run_study
+from cuvee.study.grids import plan_grids
 from cuvee.study.planning import plan_study
 from cuvee.study.running import grid_recipes, make_mixing
-from cuvee.study.trials import count_epochs, find_levels, plan_grids
 
 pytestmark = pytest.mark.trust("slow_trainer")
 
@@ -170,8 +170,8 @@ def test_a_study_over_rows_losses_and_epochs_says_how_its_advice_depends_on_them
     with open_study(ready, out=tmp_path / "run") as flow:
         steps = {(o.cell.kind, o.cell.share): o.steps for o in flow.variants["equal epochs"] if isinstance(o, Trial)}
         assert steps["real-only", 0.0] == 20 and steps["blend", 0.5] == steps["real-duplicated", 0.5] == 40
-        main = plan_grids(flow.study, find_levels(flow.study, flow.pools))[0]
-        assert count_epochs(flow.study, main)["blend", 0.25] == 15 / 12
+        main = plan_grids(flow.study, flow.levels)[0]
+        assert main.count_epochs()["blend", 0.25] == 15 / 12
         checked = {o.cell for o in flow.checks}
         kept = [c for c in checked if c.kind == "blend"]
         # the best of the cheap trainer, the two next, and the most diverse, which may be one of them

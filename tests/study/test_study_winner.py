@@ -14,8 +14,7 @@ from cuvee.corpus.formats import read_table
 from cuvee.errors import ConfigError, TrialsAwaited
 from cuvee.records.advice import Lean
 from cuvee.study import open_study, run_study
-from cuvee.study.amounts import rows_at_hand
-from cuvee.study.trials import level_of
+from cuvee.study.grids import rows_at_hand
 from cuvee.study.winner import find_advised, train_advised
 
 pytestmark = [pytest.mark.slow, pytest.mark.trust("command", __name__)]  # each is quick, together they are not
@@ -57,10 +56,10 @@ def test_the_winner_is_trained_on_all_real_rows_but_the_locked_ones_kept_and_use
 
 def test_what_is_trained_follows_the_advice(ready, tmp_path):
     with open_study(ready, out=tmp_path / "run") as flow:
-        advice, train = flow.advice, lambda advice: train_advised(flow.study, flow.pools, advice)
+        advice, train = flow.advice, lambda advice: train_advised(flow, advice)
         cell = advice.best.cell
         used = train(replace(advice, decision="use"))
-        pool = flow.pools[level_of(flow.pools, cell)].corpus
+        pool = flow.pools[flow.find_level(cell)].corpus
         labels = Counter([*flow.study.split.at_hand.targets, *flow.study.split.validation.targets])
         had = Counter(rows_at_hand(pool).targets)
         assert used.cell == cell

@@ -34,6 +34,7 @@ from cuvee.records.trials import (
     FailedTrials,
     Kind,
     MixKind,
+    Outcome,
     PartCounts,
     Ranker,
     Reader,

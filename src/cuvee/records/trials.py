@@ -218,6 +218,7 @@ class TrialFailure:
     reason: str
 
 
+Outcome = Trial | TrialFailure
 LONGEST = 300  # letters of a reason that are shown beside a count; the report has all of them
 
 

@@ -24,16 +24,26 @@ from cuvee.config.schema import StudyConfig
 from cuvee.corpus import Corpus
 from cuvee.errors import TrialsFailed
 from cuvee.execute import Listener, Stages
-from cuvee.records import Advice, Confirmation, FailedTrials, Level, Measurement, Trial, TrialFailure, count_failed
+from cuvee.records import (
+    Advice,
+    Confirmation,
+    FailedTrials,
+    Level,
+    Measurement,
+    Outcome,
+    Trial,
+    TrialFailure,
+    count_failed,
+)
 from cuvee.registry import trust_modules
 from cuvee.store import RunFolder, StoredPool
 from cuvee.study.advising import Advisor
 from cuvee.study.crossfit import join_confirmations, join_measurements, join_trials, name_items, open_folds, write_scope
 from cuvee.study.demo import make_demo
 from cuvee.study.draws import read_draws, save_draws
-from cuvee.study.outputs import FinishedStudy, MadePart, StudyResult, check_tracking, track_study, write_outputs
-from cuvee.study.pools import make_pools, measure_pools
-from cuvee.study.prepare import Study, load_rows
+from cuvee.study.outputs import FinishedStudy, StudyResult, check_tracking, track_study, write_outputs
+from cuvee.study.pools import PooledStudy
+from cuvee.study.prepare import Pools, Study, load_rows
 from cuvee.study.status import Recorder
 from cuvee.study.trials import (
     ConfirmationTrials,
@@ -51,17 +61,14 @@ if TYPE_CHECKING:
     import datasets
 
 
-class Flow:
+class Flow(PooledStudy):
     """A study's stages, each made when it is first asked for, from what the run folder does not hold yet."""
 
     wants_blend = False
     """Whether a blend is written even where the advice is not to use it."""
     charts: Path | None = None
     """A folder to which the report's charts are written as SVG, PNG and CSV."""
-
-    def __init__(self, study: Study) -> None:
-        self.study = study
-        self.confirmation_trials: ConfirmationTrials | None = None
+    confirmation_trials: ConfirmationTrials | None = None
 
     @property
     def parts(self) -> tuple[Flow, ...]:
@@ -69,19 +76,9 @@ class Flow:
         return (self,)
 
     @cached_property
-    def pools(self) -> dict[Level, StoredPool]:
-        """Generate or read the pool of every level."""
-        return make_pools(self.study)
-
-    @cached_property
-    def measurements(self) -> dict[str, Measurement]:
-        """Measure every pool, and the real training rows."""
-        return measure_pools(self.study, self.pools)
-
-    @cached_property
-    def grid(self) -> list[Trial | TrialFailure]:
+    def grid(self) -> list[Outcome]:
         """Mix, train and evaluate: every cell at every draw, or what an adaptive search asks for."""
-        return run_grid(self.study, self.pools, self.measurements)
+        return run_grid(self)
 
     @cached_property
     def draft(self) -> Advice:
@@ -89,14 +86,14 @@ class Flow:
         return self._advisor.draft(self.grid)
 
     @cached_property
-    def checks(self) -> list[Trial | TrialFailure]:
+    def checks(self) -> list[Outcome]:
         """The dearer trainer on few cells."""
-        return check_trainer(self.study, self.pools, self.measurements, self.draft)
+        return check_trainer(self, self.draft)
 
     @cached_property
-    def variants(self) -> dict[str, list[Trial | TrialFailure]]:
+    def variants(self) -> dict[str, list[Outcome]]:
         """The slice of the shape test and the best cell, trained in other ways: by the name of each."""
-        return run_variants(self.study, self.pools, self.draft)
+        return run_variants(self, self.draft)
 
     @cached_property
     def confirmation(self) -> Confirmation | None:
@@ -115,7 +112,7 @@ class Flow:
 
     def look(self, draws: int) -> None:
         """Run the trials of the winner on so many fresh draws and the locked test, into ``confirmation_trials``."""
-        self.confirmation_trials = run_confirmation(self.study, self.pools, self.grid, self.draft, draws=draws)
+        self.confirmation_trials = run_confirmation(self, self.grid, self.draft, draws=draws)
 
     @cached_property
     def advice(self) -> Advice:
@@ -128,10 +125,10 @@ class Flow:
 
     @cached_property
     def _advisor(self) -> Advisor:
-        return Advisor(self.study, self.pools, self.measurements, joined=len(self.parts) > 1)
+        return Advisor(self, joined=len(self.parts) > 1)
 
     @property
-    def outcomes(self) -> list[Trial | TrialFailure]:
+    def outcomes(self) -> list[Outcome]:
         """The trials of every stage that trains, of this study or fold alone."""
         confirmed = self.confirmation_trials
         varied = [outcome for found in self.variants.values() for outcome in found]
@@ -151,12 +148,11 @@ class Flow:
             TrialsFailed: every trial of a blend failed; the report is written, and no blend.
         """
         advice = self.advice  # all stages, fold after fold
-        parts = [
-            MadePart(study=p.study, pools=p.pools, measurements=p.measurements, outcomes=p.outcomes) for p in self.parts
-        ]
+        outcomes = [part.outcomes for part in self.parts]
         done = FinishedStudy(
             study=self._shown,
-            parts=parts,
+            parts=self.parts,
+            outcomes=outcomes,
             measurements=self.measurements,
             advice=advice,
             trials=[o for o in (*self.grid, *self.checks) if isinstance(o, Trial)],
@@ -165,7 +161,7 @@ class Flow:
         result = write_outputs(done, wants_blend=self.wants_blend, charts=self.charts)
         if self.study.config.train_winner:
             result = replace(result, model=self.winner.folder)
-        track_study(self._shown, advice, sum(len(part.outcomes) for part in parts))
+        track_study(self._shown, advice, sum(map(len, outcomes)))
         self.check_trained()
         return result
 
@@ -178,7 +174,7 @@ class Flow:
         """
         advice = self.advice
         self.check_trained()
-        return train_advised(self.study, self.pools, advice)
+        return train_advised(self, advice)
 
     def check_trained(self) -> None:
         """See that there is a blend to speak of.
@@ -218,7 +214,7 @@ class CrossfitFlow(Flow):
         return self.folds
 
     @cached_property
-    def pools(self) -> dict[Level, StoredPool]:
+    def pools(self) -> Pools:
         """The pools of the first fold; those of the others are made too."""
         made = [fold.pools for fold in self._in_turn("pools")]
         return made[0]
@@ -229,7 +225,7 @@ class CrossfitFlow(Flow):
         return join_measurements([fold.measurements for fold in self._in_turn("measurements")])
 
     @cached_property
-    def grid(self) -> list[Trial | TrialFailure]:
+    def grid(self) -> list[Outcome]:
         """Each cell at each draw on the validation rows of all folds."""
         found = []
         for fold in self._in_turn("grid"):
@@ -247,7 +243,7 @@ class CrossfitFlow(Flow):
         done = [trials for trials in found if trials is not None]
         joined = None if best is None or len(done) < len(found) else join_confirmations(done, best.cell)
         if joined is None:
-            self.study.stages.listener.noted("a fold has no trial that confirms its choice: the study is unconfirmed")
+            self.study.note("a fold has no trial that confirms its choice: the study is unconfirmed")
         return joined
 
     def _conclude(self) -> Advice:
@@ -258,7 +254,7 @@ class CrossfitFlow(Flow):
         """Every fold; which one is at work is noted, unless it has made this stage already."""
         for number, fold in enumerate(self.folds, start=1):
             if stage not in vars(fold):
-                self.study.stages.listener.noted(f"fold {number} of {len(self.folds)}: {stage}")
+                self.study.note(f"fold {number} of {len(self.folds)}: {stage}")
             yield fold
 
     @property

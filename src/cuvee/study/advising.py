@@ -12,13 +12,13 @@ from cuvee.config.generators import FileGenerator
 from cuvee.recommend import DIVERSITY, ComparedCells, compare_advice, recommend_mixture, summarise_rows
 from cuvee.recommend.confirming import judge_confirmation
 from cuvee.recommend.wording import SEARCHED
-from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Measurement, Trial, TrialFailure, count_failed
+from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Outcome, Trial, TrialFailure, count_failed
 from cuvee.records.advice import Edge, LostVariant, SensitivityTable
 from cuvee.study.generation import count_requests, study_dials
-from cuvee.study.prepare import Pools, Study
-from cuvee.study.running import Outcome
+from cuvee.study.grids import PlannedGrid, plan_grids
+from cuvee.study.pools import PooledStudy
 from cuvee.study.status import account_folder
-from cuvee.study.trials import PlannedGrid, find_levels, find_winner, level_of, name_confirmation, plan_grids
+from cuvee.study.trials import name_confirmation
 
 # Other measures of diversity that the conclusions are drawn with too: another order, another kernel, words alone.
 METRICS = ("vendi_q0.5", "dcscore_tau0.1", "distinct_2")
@@ -32,22 +32,16 @@ class Advisor:
     """Draws advice from the outcomes of a study's trials.
 
     Args:
-        study: prepared.
-        pools: of all its levels.
-        measurements: of all its pools.
+        made: the study with its pools and what was measured on them.
         joined: whether outcomes are those of all folds.
     """
 
-    def __init__(
-        self, study: Study, pools: Pools, measurements: Mapping[str, Measurement], *, joined: bool = False
-    ) -> None:
-        self._study, self._pools, self._measurements, self._joined = study, pools, measurements, joined
-        usable = find_levels(study, pools)
-        self._grids, self._usable = plan_grids(study, usable), usable
+    def __init__(self, made: PooledStudy, *, joined: bool = False) -> None:
+        self._made, self._study, self._joined = made, made.study, joined
+        self._grids = plan_grids(made.study, made.levels)
         self._ranks: dict[str, list[str]] = {}
-        for level in sorted(usable, key=lambda k: k.rank):
+        for level in sorted(made.levels, key=lambda k: k.rank):
             self._ranks.setdefault(level.dial, []).append(level.name)
-        self._levels = [level.key for level in usable]
 
     def draft(self, outcomes: Sequence[Outcome]) -> Advice:
         """What the main grid says, before the winner is confirmed and without other choices."""
@@ -107,7 +101,7 @@ class Advisor:
         made = {
             f"metric {metric}": self._advise(main, outcomes, metric=metric)
             for metric in METRICS
-            if all(metric in self._measurements[key].values for key in self._levels)
+            if all(metric in self._made.measurements[level.key].values for level in self._made.levels)
         }
         lost = []
 
@@ -141,13 +135,13 @@ class Advisor:
         unconfirmed: str = "",
         searched: bool = True,
     ) -> Advice:
-        study, config = self._study, self._study.config
-        winner = find_winner(study, grid, self._measurements, outcomes, metric) if searched else None
+        config = self._study.config
+        winner = grid.find_winner(self._made.measurements, outcomes, metric) if searched else None
         recommend = partial(
             recommend_mixture,
             [o for o in outcomes if isinstance(o, Trial)],
             [o for o in outcomes if isinstance(o, TrialFailure)],
-            measurements=self._measurements,
+            measurements=self._made.measurements,
             level_ranks=self._ranks,
             shape_share=config.mix.shape_share,
             delta=config.advice.delta,
@@ -168,7 +162,7 @@ class Advisor:
         spent = None if study.ready_made else account_folder(study.folder.path)
         if edge is None or best is None or not edge.is_everything or spent is None or not spent.requests:
             return edge
-        level = level_of(self._pools, best.cell)
+        level = self._made.find_level(best.cell)
         settings, dial = next((settings, dial) for settings, dial in study_dials(study) if dial.name == level.dial)
         draws = study.draws_of(settings)
         slots = study.writing.slots(dial, range(draws, 3 * draws), [level.name])
@@ -176,7 +170,7 @@ class Advisor:
         part = count_requests(study, slots) * (study.config.split.crossfit or 1) / usable / spent.requests
         return replace(
             edge,
-            rows=2 * self._usable[level].rows,
+            rows=2 * self._made.levels[level].rows,
             requests=round(part * spent.requests),
             tokens=round(part * (spent.prompt_tokens + spent.completion_tokens)),
             part=part,
@@ -190,7 +184,7 @@ class Advisor:
         """
         earlier = None if self._joined else self._study.folder.confirmed()
         alike = (summary.cell for summary in advice.not_distinguished)
-        return next((cell for cell in alike if name_confirmation(self._study, self._pools, cell) == earlier), None)
+        return next((cell for cell in alike if name_confirmation(self._made, cell) == earlier), None)
 
     def _explain(self) -> str:
         """Why there is no confirmation; empty where none is needed."""
@@ -227,7 +221,7 @@ class Advisor:
         study, needed = self._study, sum(self._study.block_rows().values())
         lacking = [
             f"{level.key} holds {has.rows}"
-            for level, has in self._usable.items()
+            for level, has in self._made.levels.items()
             if not has.blocks and len(self._ranks[level.dial]) > 1 and level.dial != UNORDERED
         ]
         if not study.ready_made or not lacking:

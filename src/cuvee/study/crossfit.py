@@ -22,10 +22,9 @@ from cuvee.errors import InputError
 from cuvee.execute import Stages
 from cuvee.fingerprint import hash_value
 from cuvee.recommend import confirm_cell
-from cuvee.records import Cell, Confirmation, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
+from cuvee.records import Cell, Confirmation, Draw, Estimate, Measurement, Outcome, Scores, Trial, TrialFailure
 from cuvee.store import RunFolder
 from cuvee.study.prepare import RealData, Study, cut_split, read_real, settle_study
-from cuvee.study.running import Outcome
 from cuvee.study.trials import ConfirmationTrials, confirmed_cells
 
 

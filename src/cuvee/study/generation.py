@@ -97,7 +97,7 @@ def wanted_levels(study: Study, settings: DialConfig, dial: Dial, blocks: range,
         "tried": [{"level": t.level.name, "score": t.score, "rows": t.rows, "note": t.note} for t in found.history],
     }
     study.folder.save_text(TARGETS, json.dumps({**kept, dial.name: made}, indent=1, ensure_ascii=False))
-    study.stages.listener.noted(f"{dial.name}: {found.note}")
+    study.note(f"{dial.name}: {found.note}")
     progress.next_part()
     return [found.level]
 
@@ -223,7 +223,7 @@ def _generate(
                 raise GenerationError(f"{exc}{remedy}") from exc
             for pool in made:
                 if pool.short:
-                    study.stages.listener.noted(f"{pool.level.key}: {pool.note}")
+                    study.note(f"{pool.level.key}: {pool.note}")
                 write_quarantine([pool], study.folder.beside_pool(pool.level, suffix, "quarantine"))
                 write_table(pool.provenance, study.folder.beside_pool(pool.level, suffix, "provenance"))
                 stored = StoredPool(
@@ -305,7 +305,7 @@ def note_failed(study: Study, pools: Iterable[StoredPool]) -> None:
         reasons = Counter(failure.reason for failure in ledger.failures().values())
     kinds = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
     requests, are = ("request", "is") if reasons.total() == 1 else ("requests", "are")
-    study.stages.listener.noted(
+    study.note(
         f"{reasons.total()} {requests} failed for good ({kinds}) and {are} not asked again; "
         f"to ask again: cuvee generate {shlex.quote(str(study.folder.path))} --retry-failed"
     )

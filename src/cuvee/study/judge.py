@@ -163,7 +163,7 @@ def open_judge(study: Study, held_out: Corpus, rubric: str) -> Iterator[Judge | 
         yield judge
         if judge.rows:
             used = ledger.totals()
-            study.stages.listener.noted(
+            study.note(
                 f"judge: {judge.rows} answers judged, {judge.unread} of them without a readable verdict; in all "
                 f"{used.requests} replies of {used.prompt_tokens + used.completion_tokens} tokens"
             )

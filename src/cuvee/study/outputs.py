@@ -31,13 +31,13 @@ from cuvee.recommend import advice_to_json
 from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card
 from cuvee.report.tables import Design, PoolFacts, RunRecord, list_findings
 from cuvee.store import SHOWN_OUTPUTS
-from cuvee.study.amounts import count_rows, list_shares, tell_short_labels
 from cuvee.study.draws import write_draws
-from cuvee.study.pools import usable_draws
-from cuvee.study.prepare import Pools, Study
-from cuvee.study.running import Outcome, grid_recipes, make_mixing
+from cuvee.study.grids import count_pool, list_shares, tell_short_labels
+from cuvee.study.pools import PooledStudy
+from cuvee.study.prepare import Study
+from cuvee.study.running import grid_recipes, make_mixing
 from cuvee.study.status import LAST, TRACK, account_folder
-from cuvee.study.trials import confirmed_cells, level_of, list_corpora
+from cuvee.study.trials import confirmed_cells
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -91,30 +91,13 @@ class StudyResult(records.Shown):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MadePart:
-    """What a study made; of a cross-fitted one, what one fold made.
-
-    ``outcomes`` are those of all stages that train.
-    """
-
-    study: Study
-    pools: Pools
-    measurements: Mapping[str, records.Measurement]
-    outcomes: Sequence[Outcome]
-
-    @property
-    def fold(self) -> str:
-        """What stands before its lines: its fold, or nothing."""
-        return "" if self.study.fold is None else f"fold {self.study.fold}: "
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedStudy:
     """A study whose stages are done, before its files are written.
 
     Attributes:
         study: as it is shown.
-        parts: what it made, or what each of its folds made; the blend is of the first.
+        parts: the study, or each of its folds; the blend is of the first.
+        outcomes: those of each part, of all stages that train.
         measurements: of all parts together.
         advice: the verdict.
         trials: those of the grid and the check that did not fail, of all folds together.
@@ -122,15 +105,16 @@ class FinishedStudy:
     """
 
     study: Study
-    parts: Sequence[MadePart]
+    parts: Sequence[PooledStudy]
+    outcomes: Sequence[Sequence[records.Outcome]]
     measurements: Mapping[str, records.Measurement]
     advice: records.Advice
     trials: Sequence[records.Trial]
     failed: records.FailedTrials | None
 
-    def tell(self, count: Callable[[MadePart], int]) -> str:
+    def tell(self, count: Callable[[Study], int]) -> str:
         """A number of each part in words: ``40, 41 in folds 1 to 2``."""
-        counts = ", ".join(str(count(part)) for part in self.parts)
+        counts = ", ".join(str(count(part.study)) for part in self.parts)
         return counts if len(self.parts) == 1 else f"{counts} in folds 1 to {len(self.parts)}"
 
 
@@ -149,16 +133,16 @@ def write_outputs(done: FinishedStudy, *, wants_blend: bool, charts: Path | None
     from cuvee.report.charts import save_figures  # charts take long to load
     from cuvee.report.study_page import draw_figures, render_report
 
-    study, advice, pools = done.study, done.advice, done.parts[0].pools
+    study, advice, made = done.study, done.advice, done.parts[0]
     with study.stages.stage("report", "files") as progress:
         study.folder.save_text("advice.json", json.dumps(advice_to_json(advice), indent=1, sort_keys=True))
         blend = None
         if advice.best is not None and (wants_blend or advice.decision != "do-not-use"):
             is_open = advice.decision == "underpowered" and advice.lean is not None
             cell = advice.lean.cell if is_open and advice.lean is not None else advice.best.cell
-            first = 0 if cell.scope == "this pool" else usable_draws(study, pools)[level_of(pools, cell)][0]
+            first = 0 if cell.scope == "this pool" else made.levels[made.find_level(cell)].blocks[0]
             draw = records.Draw(generation=first, sampling=0, training=0)
-            blend = make_mixing(study, list_corpora(pools), [draw.real]).mix(cell, draw)
+            blend = make_mixing(study, made.corpora, [draw.real]).mix(cell, draw)
             study.folder.save_blend(blend.corpus, _write_card(done, cell, blend), study.config.mix.format)
         elif advice.best is not None:
             study.folder.drop_blend()  # of an earlier run, whose advice was another one
@@ -175,7 +159,7 @@ def write_outputs(done: FinishedStudy, *, wants_blend: bool, charts: Path | None
         name=study.config.name,
         advice=advice,
         measurements=done.measurements,
-        pools=list_corpora(pools),
+        pools=made.corpora,
         blend=None if blend is None else blend.corpus,
         composition=None if blend is None else blend.composition,
         folder=study.folder.path,
@@ -192,7 +176,7 @@ def _write_card(done: FinishedStudy, cell: records.Cell, blend: Blend) -> str:
     prints = {"real training rows": study.train.fingerprint, "blend": blend.corpus.fingerprint}
     synthetic = measurement = None
     if cell.dial is not None:
-        level = level_of(part.pools, cell)
+        level = part.find_level(cell)
         pool, measurement = part.pools[level], part.measurements[level.key]
         given = study.config.generator.model_dump(include=set(_SAMPLING), exclude_none=True)
         synthetic = SyntheticPart(
@@ -247,7 +231,7 @@ def gather_outputs(done: FinishedStudy) -> tuple[list[str], list[list[str]]]:
     of a cross-fitted study, of its first fold.
     """
     part, best, wrote = done.parts[0], done.advice.best, dict[records.Cell, Sequence[str]]()
-    for trial in part.outcomes:
+    for trial in done.outcomes[0]:
         if isinstance(trial, records.Trial) and trial.part == "validation" and trial.scores.written:
             wrote.setdefault(trial.cell, trial.scores.written)
     if best is None or best.cell not in wrote:
@@ -301,9 +285,9 @@ def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
             folds=len(parts) if len(parts) > 1 else 0,
         ),
         failures=[
-            replace(outcome, reason=f"{part.fold}{outcome.reason}")
-            for part in parts
-            for outcome in part.outcomes
+            replace(outcome, reason=f"{part.study.fold_name}{outcome.reason}")
+            for part, outcomes in zip(parts, done.outcomes, strict=True)
+            for outcome in outcomes
             if isinstance(outcome, records.TrialFailure)
         ],
         failed=done.failed,
@@ -316,7 +300,9 @@ def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
             settings=_tell_settings(done),
             seconds={stage: spent for stage, spent in study.stages.seconds.items() if stage not in (LAST, TRACK)},
             access_log=tuple(
-                f"{part.fold}{reason}: {detail}" for part in parts for reason, detail in part.study.folder.access_log()
+                f"{part.study.fold_name}{reason}: {detail}"
+                for part in parts
+                for reason, detail in part.study.folder.access_log()
             ),
             study_yaml=config_to_yaml(config),
         ),
@@ -324,14 +310,14 @@ def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
     )
 
 
-def _tell_pool(level: records.Level, parts: Sequence[MadePart], subject: Subject) -> PoolFacts:
+def _tell_pool(level: records.Level, parts: Sequence[PooledStudy], subject: Subject) -> PoolFacts:
     """Of the pools of a level in all parts; the rows are those of the first."""
     rejected: Counter[str] = Counter()
     for part in parts:
         rejected.update(count_rejected(part.pools[level].rejected))
-    told = [(part.fold, part.pools[level].note) for part in parts]
-    told += [(p.fold, tell_short_labels(p.study, level, count_rows(p.pools, {level: ()})[level])) for p in parts]
-    notes = (f"{fold}{note}" for fold, note in told if note)
+    told = [(part.study, part.pools[level].note) for part in parts]
+    told += [(p.study, tell_short_labels(p.study, level, count_pool(p.pools[level].corpus))) for p in parts]
+    notes = (f"{study.fold_name}{note}" for study, note in told if note)
     read = [part.pools[level].read for part in parts]
     return PoolFacts(
         samples=sample_rows(subject),
@@ -345,10 +331,10 @@ def _tell_pool(level: records.Level, parts: Sequence[MadePart], subject: Subject
 def _tell_settings(done: FinishedStudy) -> dict[str, str]:
     study, config = done.study, done.study.config
     return {
-        "real training rows": done.tell(lambda part: len(part.study.train)),
-        "validation rows": done.tell(lambda part: len(part.study.split.validation)),
+        "real training rows": done.tell(lambda study: len(study.train)),
+        "validation rows": done.tell(lambda study: len(study.split.validation)),
         "locked test rows" if config.split.crossfit is None else "rows held out": done.tell(
-            lambda part: len(part.study.split.test)
+            lambda study: len(study.split.test)
         ),
         "encoder": f"{study.encoder.name} ({study.encoder.hash[:12]})",
         "generator": describe_generator(study),
@@ -419,7 +405,7 @@ def track_study(study: Study, advice: records.Advice, trials: int) -> None:
             client.set_terminated(run)
         except (MlflowException, OSError) as exc:
             reason = mask_secrets((str(exc).splitlines() or [""])[0], find_secrets(uri, None))
-            study.stages.listener.noted(f"track.mlflow {uri!r}: {reason}; the same command tracks it again")
+            study.note(f"track.mlflow {uri!r}: {reason}; the same command tracks it again")
 
 
 def tracking_uri(given: str) -> str:

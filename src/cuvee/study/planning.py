@@ -35,26 +35,15 @@ from cuvee.recommend.cells import find_rivals
 from cuvee.recommend.confirming import find_level, plan_looks
 from cuvee.records import UNORDERED, TrialFailure, Usage
 from cuvee.store import RunFolder
-from cuvee.study.amounts import tell_short_labels
 from cuvee.study.crossfit import name_items, open_folds
 from cuvee.study.dials import language_model, make_dials, open_llm
 from cuvee.study.draws import bound_draws, choose_draws, find_spreads, is_open, save_draws, write_draws
 from cuvee.study.generation import ATTEMPTS, count_requests, make_spec
+from cuvee.study.grids import PlannedGrid, plan_grids, split_draws, tell_short_labels
 from cuvee.study.judge import read_rubric
 from cuvee.study.prepare import FRESH, Study
 from cuvee.study.running import Recipe, check_recipe, grid_recipes, open_trials, read_passages
-from cuvee.study.trials import (
-    PlannedGrid,
-    allowed_trials,
-    count_confirmation,
-    count_epochs,
-    list_variants,
-    plan_grids,
-    planned_levels,
-    slice_grid,
-    split_draws,
-    validate_study,
-)
+from cuvee.study.trials import list_variants, validate_study
 
 LETTERS_A_TOKEN = 4.0  # of English, by the tokenisers in use; other scripts have fewer, so they take more tokens
 _RUNS, _RUN = 4, 10  # requests: runs of neighbours, which a server answers faster than strangers, spread over all
@@ -241,9 +230,8 @@ class _Planner:
         quiet = {"judge": None, "score": None if self.config.evaluate.judge else self.config.evaluate.score}
         unjudged = self.config.model_copy(update={"evaluate": self.config.evaluate.model_copy(update=quiet)})
         self.study = replace(studies[0], config=unjudged)  # which is timed, and asks no judge
-        self.files, *_ = (validate_study(each) for each in studies)
+        self.levels, *_ = [validate_study(each) for each in studies]
         self.made = [] if self.study.ready_made else make_dials(self.study)
-        self.levels = planned_levels(self.study, [(section, dial.levels) for section, dial in self.made], self.files)
         self.each: dict[str, float] = {}  # recipe -> seconds of one trial, where that can be had
         self.notes: list[str] = []
 
@@ -364,10 +352,10 @@ class _Planner:
             ConfigError: the search's budget does not pay for the shape test.
         """
         study, main, check, stages = self.study, grids[0], self.config.train.check, list[TrialPlan]()
-        recipes, blends = grid_recipes(study), [item.cell for item in main.planned if item.cell.kind == "blend"]
+        recipes, blends = grid_recipes(study), main.blends
         for recipe in recipes:
             own = [grid for grid in grids if (grid.trainer, grid.loss) == (recipe.trainer, recipe.loss)]
-            trials = sum(allowed_trials(study, grid) for grid in own)
+            trials = sum(grid.count_allowed() for grid in own)
             cells = sum(len({item.cell for item in grid.planned}) for grid in own)
             stages.append(TrialPlan(stage="grid", recipe=recipe, cells=cells, trials=trials))
         if check is not None:  # real-only, the best cells, the most diverse one, which may be the same
@@ -376,12 +364,12 @@ class _Planner:
             recipe = check_recipe(self.config.train, check)
             stages.append(TrialPlan(stage="check", recipe=recipe, cells=cells, trials=trials))
         tested = self.config.mix.shape_share
-        for variant in list_variants(study, main):  # the best cell where it has another share than the shape test
-            wanted = slice_grid(study, main, max(blends, key=lambda cell: (cell.share != tested, cell.share)))
+        for variant in list_variants(main):  # the best cell where it has another share than the shape test
+            wanted = main.slice_planned(max(blends, key=lambda cell: (cell.share != tested, cell.share)))
             longer = [variant.epochs.get((item.cell.kind, item.cell.share), 1.0) for item in wanted]
             cells, name, mean = len({item.cell for item in wanted}), variant.name, _mean(longer)
             stages.append(TrialPlan(stage=name, recipe=recipes[0], cells=cells, trials=len(longer), longer=mean))
-        if trials := study.draws.confirm * count_confirmation(study, main):
+        if trials := study.draws.confirm * main.count_confirmation():
             stages.append(TrialPlan(stage="confirm", recipe=recipes[0], cells=3, trials=trials))
         return stages
 
@@ -395,7 +383,7 @@ class _Planner:
         chosen = choose_draws(
             config,
             draw=math.fsum(took[cell.trainer, cell.loss] for cell in firsts) if self.each else None,
-            confirmation=took[main.trainer, main.loss] * count_confirmation(study, main),
+            confirmation=took[main.trainer, main.loss] * main.count_confirmation(),
         )
         save_draws(study.folder, chosen)
         fewest, most = (write_draws(config, numbers) for numbers in bound_draws(config))
@@ -442,7 +430,7 @@ class _Planner:
                     "the time of generating is not known: --ask sends one batch of requests to the endpoint"
                 )
         rows = len(study.train) + len(split.validation) + len(split.test) + len(read_passages(self.config.evaluate))
-        texts = self.folds * (rows + sum(has.rows for has in self.files.values())) + usage.requests
+        texts = self.folds * (rows + sum(has.rows for has in self.levels.values() if study.ready_made)) + usage.requests
         text = self._attempt("embedding", partial(_time_text, study))
         return TimePlan(
             trials=math.fsum(known) if known else None,
@@ -561,7 +549,7 @@ def _time_trial(study: Study, grid: PlannedGrid, recipe: Recipe) -> float:
     Raises:
         CuveeError: the trial failed.
     """
-    execute, train, longer = study.config.execute, study.config.train, count_epochs(study, grid)
+    execute, train, longer = study.config.execute, study.config.train, grid.count_epochs()
     here = ExecuteConfig(cpus=execute.cpus if execute.kind == "local" else execute.cpus or 1)
     if train.command is not None:  # its folders go into this study's own
         train = train.model_copy(update={"command": train.command.model_copy(update={"folder": None})})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,11 @@ from cuvee.execute import Progress, open_executor
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.inputs import read_prompts
 from cuvee.measure import measure_corpus
-from cuvee.records import Level, Measurement, Rejected
+from cuvee.records import Cell, Level, Measurement, Rejected
 from cuvee.store import StoredPool
-from cuvee.study.amounts import LevelRows, count_rows, find_needed, note_amounts
 from cuvee.study.draws import bound_draws, usual_draws
 from cuvee.study.generation import DialPart, generate_levels, note_failed, study_dials, wanted_levels
+from cuvee.study.grids import LevelRows, count_pool, find_needed, note_amounts
 from cuvee.study.judge import make_scored
 from cuvee.study.prepare import FRESH, Pools, Study
 
@@ -145,7 +146,7 @@ def _read_file(study: Study, file: generators.PoolFile, rank: int, filters: Sequ
     note = "\n".join([f"{len(filtered.corpus)} of {len(corpus)} rows kept", str(filtered)])
     taken = [("foreign labels", len(foreign)), *((step.name, step.removed) for step in filtered.steps)]
     went = ", ".join(f"{name} took {rows}" for name, rows in taken if rows) or "no filter took any"
-    study.stages.listener.noted(f"{file.path}: {len(corpus)} rows read, {went}, {len(filtered.corpus)} left")
+    study.note(f"{file.path}: {len(corpus)} rows read, {went}, {len(filtered.corpus)} left")
     if file.select is None:
         pools = [_cut_draws(study, filtered.corpus)]
     else:
@@ -222,7 +223,7 @@ def _select_levels(
         for part, selection in zip(parts, found, strict=True):
             part.append(selection.corpus)
         if notes := {selection.note for selection in found if selection.note}:
-            study.stages.listener.noted(f"{file.path}, {named}: {'; '.join(sorted(notes))}")
+            study.note(f"{file.path}, {named}: {'; '.join(sorted(notes))}")
     return [part[0].joined(*part[1:]) for part in parts]
 
 
@@ -262,73 +263,91 @@ def fresh_pool(study: Study, level: Level, draws: int) -> tuple[Corpus, Sequence
     return (pool.corpus, usable) if usable else None
 
 
-def usable_draws(study: Study, pools: Pools) -> dict[Level, list[int]]:
-    """Level -> the generation draws in which every level of its dial has all its rows, so that they pair.
+class PooledStudy:
+    """A study with its pools, each thing made when it is first asked for, unless the run folder holds it."""
 
-    A level that fills no draw that the others of its dial fill is left out: it is out of this generator's reach. Those
-    of files take part all the same, with no draws of the recipe; fewer than two are none there.
+    def __init__(self, study: Study) -> None:
+        self.study = study
 
-    Raises:
-        InputError: no dial has a level left.
-    """
-    rows, limit = study.block_rows(), study.most_blocks
-    usable: dict[Level, list[int]] = {}
-    for dial in dict.fromkeys(level.dial for level in pools):
-        full = {
-            level: {b for b in mix.full_blocks(pool.corpus, rows) if b < limit}
-            for level, pool in pools.items()
-            if level.dial == dial
-        }
-        least = 2 if study.ready_made else 1
-        while full and len(shared := set.intersection(*full.values())) < least:
-            del full[min(full, key=lambda level: len(full[level]))]
-        if study.ready_made:
-            own = [level for level in pools if level.dial == dial]
-            usable |= {level: sorted(shared) if level in full and len(full) > 1 else [] for level in own}
-        else:
-            usable |= {level: sorted(shared) for level in full}
-    if not usable:
-        level, pool = next(iter(pools.items()))
-        raise InputError(
-            f"no pool fills a generation draw ({level.key} has {len(pool.corpus)} rows; {sum(rows.values())} are "
-            "needed a draw, in equal parts of each label); lower mix.shape_share or split.rows_per_label"
-        )
-    return usable
+    @cached_property
+    def pools(self) -> Pools:
+        """Generate or read the pool of every level."""
+        return make_pools(self.study)
+
+    @cached_property
+    def measurements(self) -> dict[str, Measurement]:
+        """Measure every pool, and the real training rows."""
+        return _measure_pools(self)
+
+    @cached_property
+    def corpora(self) -> dict[str, Corpus]:
+        """Level key -> its rows."""
+        return {level.key: pool.corpus for level, pool in self.pools.items()}
+
+    def find_level(self, cell: Cell) -> Level:
+        """The level that a cell names."""
+        return next(level for level in self.pools if (level.dial, level.name) == (cell.dial, cell.level))
+
+    @cached_property
+    def levels(self) -> dict[Level, LevelRows]:
+        """What the levels that take part have: the generation draws in which every level of a dial has all its rows,
+        so that they pair, and the rows in all.
+
+        A level that fills no draw that the others of its dial fill is left out: it is out of this generator's reach.
+        Those of files take part all the same, with no draws of the recipe; fewer than two are none there.
+
+        Raises:
+            InputError: no dial has a level left.
+        """
+        study, rows, usable = self.study, self.study.block_rows(), dict[Level, list[int]]()
+        for dial in dict.fromkeys(level.dial for level in self.pools):
+            own = {level: pool.corpus for level, pool in self.pools.items() if level.dial == dial}
+            full = {level: {b for b in mix.full_blocks(c, rows) if b < study.most_blocks} for level, c in own.items()}
+            least = 2 if study.ready_made else 1
+            while full and len(shared := set.intersection(*full.values())) < least:
+                del full[min(full, key=lambda level: len(full[level]))]
+            if study.ready_made:
+                usable |= {level: sorted(shared) if level in full and len(full) > 1 else [] for level in own}
+            else:
+                usable |= {level: sorted(shared) for level in full}
+        if not usable:
+            level, pool = next(iter(self.pools.items()))
+            raise InputError(
+                f"no pool fills a generation draw ({level.key} has {len(pool.corpus)} rows; {sum(rows.values())} are "
+                "needed a draw, in equal parts of each label); lower mix.shape_share or split.rows_per_label"
+            )
+        return {level: count_pool(self.pools[level].corpus, blocks) for level, blocks in usable.items()}
 
 
-def note_left_out(study: Study, pools: Pools, usable: Mapping[Level, Sequence[int]]) -> None:
+def _note_left_out(made: PooledStudy) -> None:
     """Say which levels and draws are not full, and so take no part; of files, which amounts lie beyond them."""
-    note_amounts(study, count_rows(pools, usable))
+    study, levels = made.study, made.levels
+    note_amounts(study, levels)
     if study.ready_made:
         return
-    rows = sum(study.block_rows().values())
-    told = study.stages.listener.noted
-    asked = {d.name: s for s, d in study_dials(study)}
-    for level, pool in pools.items():
-        if level not in usable:
-            told(
-                f"{level.key} is left out: with {len(pool.corpus)} rows it fills no draw of {rows} that the others fill"
-            )
-    for dial, draws in {level.dial: draws for level, draws in usable.items()}.items():
-        wanted = study.draws_of(asked.get(dial))
-        if len(draws) < wanted:
-            told(f"{dial}: {len(draws)} of {wanted} draws are full at every level")
+    rows, asked = sum(study.block_rows().values()), {d.name: s for s, d in study_dials(study)}
+    for level, pool in made.pools.items():
+        if level not in levels:
+            has = len(pool.corpus)
+            study.note(f"{level.key} is left out: with {has} rows it fills no draw of {rows} that the others fill")
+    for dial, full in {level.dial: len(has.blocks) for level, has in levels.items()}.items():
+        if full < (wanted := study.draws_of(asked.get(dial))):
+            study.note(f"{dial}: {full} of {wanted} draws are full at every level")
 
 
-def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
+def _measure_pools(made: PooledStudy) -> dict[str, Measurement]:
     """Measure the real training rows and every pool, pools at equal rows (the draws that all of them have)."""
-    held_out, usable = study.held_out_texts(), usable_draws(study, pools)
-    draws = set.intersection(*map(set, usable.values()))
+    study, held_out = made.study, made.study.held_out_texts()
+    draws = set.intersection(*(set(has.blocks) for has in made.levels.values()))
     corpora = {REAL: study.train}
-    for level, pool in pools.items():
+    for level, pool in made.pools.items():
         needed, own = None if draws else _find_needed(study, level.key), pool.corpus
         own = mix.take_blocks(own, draws) if draws else own
         corpora[level.key] = own if needed is None else own.keep(needed(own))
-    taking_part = {level.key for level in usable}
-    rows = min(len(c) for name, c in corpora.items() if name in taking_part)
+    rows = min(len(corpora[level.key]) for level in made.levels)
     corpora = {name: c for name, c in corpora.items() if len(c)}
     measured: dict[str, Measurement] = {}
-    note_left_out(study, pools, usable)
+    _note_left_out(made)
     texts = sum(len(c) for c in corpora.values()) + len(held_out)
     with study.stages.stage("measure", "pools") as progress, open_workers(study.config.execute, texts) as workers:
         encoder = study.encoder if workers is None else load_encoder(study.config.encoder, workers=workers)

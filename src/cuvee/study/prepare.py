@@ -102,6 +102,15 @@ class Study:
     few_shot_sets: Mapping[int, Corpus] = field(default_factory=dict)
     fold: int | None = None
 
+    def note(self, message: str) -> None:
+        """Tell whoever listens something that the user should know."""
+        self.stages.listener.noted(message)
+
+    @property
+    def fold_name(self) -> str:
+        """What stands before what is told of a fold: ``fold 2: ``; empty where the study is not cross-fitted."""
+        return "" if self.fold is None else f"fold {self.fold}: "
+
     @cached_property
     def writing(self) -> StudyWriting:
         """What the LLM is to write, as the config says."""
@@ -131,17 +140,19 @@ class Study:
         real = self.train if rows_per_label is None else self.real_rows(rows_per_label)
         return count_strata(real)
 
+    def synthetic_rows(self, share: float, rows_per_label: int | None = None) -> dict[str, int]:
+        """Label -> synthetic rows of a blend at ``share`` with so many real rows; None is the largest number."""
+        counts = share_counts(self.strata_counts(rows_per_label), share, regime=self.config.mix.regime)
+        return {label: synthetic for label, (_, synthetic) in counts.items()}
+
     def block_rows(self) -> dict[str, int]:
         """Label -> synthetic rows that one generation draw holds: enough for the share of the shape test."""
-        mix = self.config.mix
-        counts = share_counts(self.strata_counts(), mix.shape_share, regime=mix.regime)
-        return {label: synthetic for label, (_, synthetic) in counts.items()}
+        return self.synthetic_rows(self.config.mix.shape_share)
 
     def fits_a_draw(self, share: float, rows_per_label: int) -> bool:
         """Whether one generation draw, made for the largest number of real rows, holds a blend at ``share``."""
-        counts = share_counts(self.strata_counts(rows_per_label), share, regime=self.config.mix.regime)
         block = self.block_rows()
-        return all(s <= block[label] for label, (_, s) in counts.items() if block[label])
+        return all(s <= block[label] for label, s in self.synthetic_rows(share, rows_per_label).items() if block[label])
 
     @property
     def ready_made(self) -> bool:
@@ -310,12 +321,11 @@ def _take_few_shot_sets(config: StudyConfig, train: Corpus) -> dict[int, Corpus]
 
 def _check_sizes(study: Study) -> None:
     """Refuse numbers of real rows at which a share would hold no synthetic row at all."""
-    mix = study.config.mix
+    share = study.config.mix.shape_share
     for rows in study.row_counts:
-        counts = share_counts(study.strata_counts(rows), mix.shape_share, regime=mix.regime)
-        if not any(synthetic for _, synthetic in counts.values()):
+        if not any(study.synthetic_rows(share, rows).values()):
             raise InputError(
-                f"mix.shape_share {mix.shape_share} gives no synthetic row a label with {rows} real ones; raise it or "
+                f"mix.shape_share {share} gives no synthetic row a label with {rows} real ones; raise it or "
                 "split.rows_per_label, or drop that number of rows"
             )
 
@@ -389,7 +399,7 @@ def _drop_overlap(study: Study) -> Split:
             f"{clean.count(False)} of {len(clean)} training rows are also in validation or test, and without them a "
             "label has none left; give data.validation and data.test other rows than data.real"
         )
-    study.stages.listener.noted(f"{clean.count(False)} training rows are also in validation or test; they are left out")
+    study.note(f"{clean.count(False)} training rows are also in validation or test; they are left out")
     return replace(split, train=split.train.keep(clean))
 
 
@@ -435,7 +445,7 @@ def note_held_out_sources(study: Study) -> None:
         return
     lines = (json.dumps({"source": source, "reason": _HELD_OUT}, ensure_ascii=False) for source in left_out)
     path = study.folder.save_text(LEFT_OUT, "".join(f"{line}\n" for line in lines))
-    study.stages.listener.noted(
+    study.note(
         f"{study.config.writing.sources}: {len(left_out)} passages or contexts are those of validation or the "
         f"locked test; nothing is written about them ({path})"
     )

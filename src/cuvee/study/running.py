@@ -27,12 +27,12 @@ from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.measure import measure_corpus
 from cuvee.mix import Blend, first_rows, mix_corpora, share_counts, take_blocks
 from cuvee.recommend import PlannedTrial
-from cuvee.records import Cell, Draw, Kind, Regime, Scores, Stage, Trial, TrialFailure, count_failed
+from cuvee.records import Cell, Draw, Kind, Outcome, Regime, Scores, Stage, Trial, TrialFailure, count_failed
 from cuvee.registry import hash_code
 from cuvee.similarity import single_blas_thread
 from cuvee.store.folder import safe_name
-from cuvee.study.amounts import find_needed, rows_at_hand
 from cuvee.study.dials import SPEED
+from cuvee.study.grids import find_needed, rows_at_hand
 from cuvee.study.judge import Judge, open_judge, read_rubric
 from cuvee.study.prepare import Study
 from cuvee.train import TRAINERS, Program, TrainSettings, needs_real_rows, train_model, without_loss
@@ -74,7 +74,6 @@ def load_passages(path: str | Path, column: str | None = None) -> tuple[str, ...
 
 # How trials are mixed, trained and scored. Raised where a change of cuvee's own code gives other numbers, so that a
 # study that is continued with it mixes no trials of before and after.
-Outcome = Trial | TrialFailure
 NUMBERS = 4
 _HOPELESS = 5  # trials of a program that fail in the same way, none having finished: the others would too
 

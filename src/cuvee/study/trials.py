@@ -2,225 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby, product
 
-from cuvee.config.dials import DialConfig
 from cuvee.config.generators import list_levels
-from cuvee.config.sections import COMMAND, PROBE
+from cuvee.config.sections import PROBE
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, CuveeError
 from cuvee.evaluate.generation import load_score
 from cuvee.fingerprint import hash_value
-from cuvee.mix import share_counts
-from cuvee.recommend import DIVERSITY, AdaptiveSearch, PlannedTrial, confirm_cell, plan_grid
-from cuvee.recommend.cells import find_rivals, row_of
+from cuvee.recommend import DIVERSITY, PlannedTrial, confirm_cell
+from cuvee.recommend.cells import find_rivals
 from cuvee.recommend.confirming import find_training_part, plan_looks
-from cuvee.recommend.search import find_slice, list_draws, pair_draws
-from cuvee.records import UNORDERED, Advice, Cell, CellSummary, Confirmation, Draw, Kind, Level, Measurement, Trial
-from cuvee.study.amounts import LevelRows, count_rows, find_amounts
+from cuvee.recommend.search import list_draws, pair_draws
+from cuvee.records import Advice, Cell, CellSummary, Confirmation, Kind, Level, Outcome, Trial
 from cuvee.study.dials import identify_generator, make_dials
 from cuvee.study.draws import choose_draws, has_other_time, is_open, read_draws, save_draws, write_draws
+from cuvee.study.grids import LevelRows, PlannedGrid, choose_real, plan_grids, plan_levels, split_draws, value_of
 from cuvee.study.judge import open_judge, read_rubric
-from cuvee.study.pools import check_files, fresh_pool, usable_draws
-from cuvee.study.prepare import FRESH, Pools, Study, note_held_out_sources
-from cuvee.study.running import (
-    Outcome,
-    Recipe,
-    TrialRunner,
-    Variant,
-    check_recipe,
-    grid_recipes,
-    open_trials,
-    read_passages,
-)
+from cuvee.study.pools import PooledStudy, check_files, fresh_pool
+from cuvee.study.prepare import FRESH, Study, note_held_out_sources
+from cuvee.study.running import Recipe, TrialRunner, Variant, check_recipe, grid_recipes, open_trials, read_passages
 from cuvee.train import check_fit, is_deterministic, train_model, without_loss
 from cuvee.train.command import find_files
-from cuvee.train.model import TASKS
 from cuvee.train.own import Answers
 
 _LITTLE = 0.1  # of the variance between draws, what more trainings of each must take off to be worth it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedGrid:
-    """Every level at every share, with the baselines, for one number of real rows, one trainer and one loss.
-
-    ``grids`` share the budget of the search.
-    """
-
-    rows_per_label: int
-    trainer: str
-    loss: str
-    grids: int
-    planned: tuple[PlannedTrial, ...]
-
-    @property
-    def blends(self) -> int:
-        """Planned trials of blends: the baselines are on top."""
-        return sum(item.cell.kind == "blend" for item in self.planned)
-
-    def holds(self, cell: Cell) -> bool:
-        """Whether a cell is of this grid."""
-        return (cell.rows_per_label, cell.trainer, cell.loss) == (self.rows_per_label, self.trainer, self.loss)
-
-
-def plan_grids(study: Study, levels: Mapping[Level, LevelRows]) -> tuple[PlannedGrid, ...]:
-    """All grids of the study; the first is the main one: the largest number of real rows, the first of trainers and
-    losses.
-
-    Args:
-        study: prepared.
-        levels: those that take part.
-    """
-    train = study.config.train
-    wanted = list(product(train.trainers, train.losses, study.row_counts))
-    return tuple(
-        PlannedGrid(
-            rows_per_label=rows,
-            trainer=trainer,
-            loss=loss,
-            grids=len(wanted),
-            planned=_plan_cells(study, levels, trainer, loss, rows),
-        )
-        for trainer, loss, rows in wanted
-    )
-
-
-def _plan_cells(
-    study: Study, levels: Mapping[Level, LevelRows], trainer: str, loss: str, rows: int
-) -> tuple[PlannedTrial, ...]:
-    """The cells of the decision, in the scope that each has; of files the slice of the shape test, where it can be had.
-
-    A cell whose rows are the same in all draws is trained once, unless folds are to be joined draw by draw.
-    """
-    found = {level: find_amounts(study, level, has, rows) for level, has in levels.items()}
-    draws, tested = study.draws, study.config.mix.shape_share
-    training, once = draws.trainings(trainer, loss), study.fold is None and is_deterministic(trainer, loss)
-    real = Cell(kind="real-only", rows_per_label=rows, trainer=trainer, loss=loss)
-    plan = partial(plan_grid, base_share=tested, is_deterministic=once)
-    own = {
-        level: [
-            choose_real(study, draw)
-            for draw in list_draws(has.blocks[: draws.generation], range(draws.sampling), training)
-        ]
-        for level, has in levels.items()
-    }
-    every = [choose_real(study, draw) for draw in list_draws([0], range(draws.subsamples), training)]
-    start: tuple[PlannedTrial, ...] = ()
-    is_tuned = study.config.task != "classification" and trainer in TASKS[study.config.task] and trainer != COMMAND
-    if is_tuned and (loss, rows) == (study.config.train.losses[0], study.rows_per_label):
-        like = replace(real, kind="untuned", scope="this pool" if study.ready_made else real.scope)
-        start = (PlannedTrial(cell=like, draw=every[0]),)
-    of_pool = {level: each.pool for level, each in found.items() if each.pool}
-    whole = plan(of_pool, dict.fromkeys(of_pool, every), like=replace(real, scope="this pool")) if of_pool else ()
-    if not study.ready_made:
-        shares = [(share, False) for share in sorted({share for each in found.values() for share in each.recipe})]
-        return (*plan(dict.fromkeys(levels, shares), own, like=real), *whole, *start)
-    ordered = {level: [(tested, False)] for level, has in levels.items() if has.blocks and level.dial != UNORDERED}
-    slices = plan(ordered, {level: own[level] for level in ordered}, like=real) if ordered else ()
-    return (*whole, *(item for item in slices if item.cell.kind == "blend"), *start)
-
-
-def choose_real(study: Study, draw: Draw) -> Draw:
-    """The draw with the choice of real rows that goes with it; in the confirmation each draw has one of its own."""
-    draws, number = study.real_draws, max(draw.generation, draw.sampling)
-    return draw if draws == 1 else replace(draw, real=number if number >= FRESH else number % draws)
-
-
-def planned_levels(
-    study: Study, dials: Sequence[tuple[DialConfig, Sequence[Level]]], files: Mapping[Level, LevelRows]
-) -> dict[Level, LevelRows]:
-    """What levels have, as far as it is known before there are pools: ``files`` hold at most so much."""
-    if study.ready_made:
-        return dict(files)
-    rows = study.block_rows()
-    return {
-        level: LevelRows(
-            blocks=range(study.draws_of(settings)),
-            labels={label: count * study.draws_of(settings) for label, count in rows.items()},
-        )
-        for settings, levels in dials
-        for level in (levels if settings.target is None else levels[:1])
-    }
-
-
-def allowed_trials(study: Study, grid: PlannedGrid) -> int:
-    """Trials of a grid that the search may run, its baselines among them.
-
-    Raises:
-        ConfigError: the budget does not pay for the slice of the shape test.
-    """
-    search = study.config.search
-    if search.kind == "grid":
-        return len(grid.planned)
-    allowed = math.ceil(_find_fraction(study, grid) * grid.blends - 1e-9)
-    blends = [item.cell for item in grid.planned if item.cell.kind == "blend"]
-    of_slice = find_slice(blends, study.config.mix.shape_share)
-    sliced = sum(cell in of_slice for cell in blends)
-    if allowed < sliced:
-        raise ConfigError(
-            f"search.budget {search.budget:g} gives {allowed} trials of blends to each of {grid.grids} grids, and the "
-            f"shape test alone takes {sliced}; raise it to {sliced * grid.grids} or more, or lower draws"
-        )
-    return min(allowed, grid.blends) + len(grid.planned) - grid.blends
-
-
-def _find_fraction(study: Study, grid: PlannedGrid) -> float:
-    """The part of its blends that a grid may run; a budget in trials is shared out evenly."""
-    budget = study.config.search.budget
-    return budget if budget <= 1 else min(1.0, (budget // grid.grids) / grid.blends)
-
-
-def make_search(
-    study: Study, grid: PlannedGrid, measurements: Mapping[str, Measurement], metric: str = DIVERSITY
-) -> AdaptiveSearch | None:
-    """The adaptive search over a grid, nothing asked yet; None where all that is planned is run.
-
-    Args:
-        study: prepared.
-        grid: what it may ask.
-        measurements: ``dial=level`` -> what was measured on that pool.
-        metric: the measured diversity that an adaptive search goes by.
-    """
-    search = study.config.search
-    if search.kind == "grid":
-        return None
-    keys = {f"{item.cell.dial}={item.cell.level}" for item in grid.planned if item.cell.kind == "blend"}
-    return AdaptiveSearch(
-        grid.planned,
-        diversity={key: measurements[key].values[metric].value for key in keys},
-        shape_share=study.config.mix.shape_share,
-        budget=_find_fraction(study, grid),
-        batch=search.batch,
-    )
-
-
-def value_of(outcome: Outcome) -> float | None:
-    """What a search is told of a trial: its mean score, None where it failed."""
-    return float(outcome.scores.per_item.mean()) if isinstance(outcome, Trial) else None
-
-
-def find_winner(
-    study: Study,
-    grid: PlannedGrid,
-    measurements: Mapping[str, Measurement],
-    outcomes: Sequence[Outcome],
-    metric: str = DIVERSITY,
-) -> Cell | None:
-    """The blend that an adaptive search favours once it was told everything; None where the highest mean decides."""
-    search = make_search(study, grid, measurements, metric)
-    if search is None:
-        return None
-    for outcome in outcomes:
-        if grid.holds(outcome.cell):
-            search.tell(PlannedTrial(cell=outcome.cell, draw=outcome.draw), value_of(outcome))
-    return search.best()
 
 
 def _check_training(study: Study) -> None:
@@ -259,7 +68,7 @@ def _check_keeping(study: Study, recipe: Recipe) -> None:
 
 
 def validate_study(study: Study) -> dict[Level, LevelRows]:
-    """Check trainers, loss and dials against the data, and the files of ready-made pools; what these hold at most.
+    """Check trainers, loss and dials against the data, and the files of ready-made pools; what levels have at most.
 
     Raises:
         ConfigError: with the key and the remedy.
@@ -276,46 +85,45 @@ def validate_study(study: Study) -> dict[Level, LevelRows]:
         )
     read_passages(study.config.evaluate)
     read_rubric(study.config.evaluate.rubric)
-    made, files = [], dict[Level, LevelRows]()
     if study.ready_made:
-        files = check_files(study)
+        levels = check_files(study)
     else:
         note_held_out_sources(study)
         made = make_dials(study)
-    for number, (_, dial) in enumerate(made):
-        try:
-            dial.check(list(study.writing.strata), study.writing.spec.rows_per_label)
-        except ConfigError as exc:
-            raise ConfigError(f"dials.{number}: {exc}") from exc
-    for grid in plan_grids(study, planned_levels(study, [(settings, dial.levels) for settings, dial in made], files)):
-        allowed_trials(study, grid)
-    return files
+        for number, (_, dial) in enumerate(made):
+            try:
+                dial.check(list(study.writing.strata), study.writing.spec.rows_per_label)
+            except ConfigError as exc:
+                raise ConfigError(f"dials.{number}: {exc}") from exc
+        levels = plan_levels(study, made)
+    for grid in plan_grids(study, levels):
+        grid.count_allowed()
+    return levels
 
 
-def run_grid(study: Study, pools: Pools, measurements: Mapping[str, Measurement]) -> list[Outcome]:
+def run_grid(made: PooledStudy) -> list[Outcome]:
     """The planned trials on validation that the search asks for; those in the run folder are not repeated.
 
     A round is asked, run and told as a whole, failures too, so what is asked does not depend on where or in which
     order trials run, nor on how often the study was stopped.
     """
-    levels, outcomes = find_levels(study, pools), list[Outcome]()
-    opened = partial(open_trials, study, list_corpora(pools), grid_recipes(study), stage="train")
+    study, measurements, outcomes = made.study, made.measurements, list[Outcome]()
+    opened = partial(open_trials, study, made.corpora, grid_recipes(study), stage="train")
     command, is_unknown = study.config.train.command, is_open(study.config) and read_draws(study.folder.path) is None
     if is_unknown and command is not None and command.run is None:  # nothing to time here
         save_draws(study.folder, choose_draws(study.config, draw=None, confirmation=0.0))
     elif is_unknown:
         with opened() as trials:
-            _choose_draws(study, plan_grids(study, levels), trials)
+            _choose_draws(study, plan_grids(study, made.levels), trials)
     elif has_other_time(study.config, study.folder.path):
         _note_draws(study, f"as many as {study.config.draws.time} allow by what the first trials took")
     with opened() as trials:
-        grids = plan_grids(study, levels)
-        total = sum(allowed_trials(study, grid) for grid in grids)
-        searches = [make_search(study, grid, measurements) for grid in grids]
+        grids = plan_grids(study, made.levels)
+        total = sum(grid.count_allowed() for grid in grids)
+        searches = [grid.make_search(measurements) for grid in grids]
         batches = [g.planned if search is None else search.ask() for g, search in zip(grids, searches, strict=True)]
         while any(batches):
-            planned = [item for batch in batches for item in batch]
-            found = iter(trials.run(planned, total=total))
+            found = iter(trials.run([item for batch in batches for item in batch], total=total))
             for search, batch in zip(searches, batches, strict=True):
                 for item in batch:
                     outcome = next(found)
@@ -324,23 +132,6 @@ def run_grid(study: Study, pools: Pools, measurements: Mapping[str, Measurement]
                         search.tell(item, value_of(outcome))
             batches = [() if search is None else search.ask() for search in searches]
     return outcomes
-
-
-def split_draws(grids: Sequence[PlannedGrid]) -> list[list[PlannedTrial]]:
-    """The trials of cells that are drawn once, then those of each draw of the others."""
-    split = defaultdict[int, list[PlannedTrial]](list, {0: []})
-    for cell, own in groupby((item for grid in grids for item in grid.planned), key=lambda item: item.cell):
-        rows = defaultdict[int, list[PlannedTrial]](list)
-        for item in own:
-            rows[row_of(cell, item.draw)].append(item)
-        for number, items in enumerate(rows.values(), start=1):
-            split[number if len(rows) > 1 else 0].extend(items)
-    return [items for _, items in sorted(split.items())]
-
-
-def count_confirmation(study: Study, grid: PlannedGrid) -> int:
-    """Trials of one draw of the winner and its baselines."""
-    return 3 * (1 if study.ready_made else study.draws.sampling) * study.draws.trainings(grid.trainer, grid.loss)
 
 
 def _choose_draws(study: Study, grids: Sequence[PlannedGrid], trials: TrialRunner) -> None:
@@ -361,30 +152,29 @@ def _choose_draws(study: Study, grids: Sequence[PlannedGrid], trials: TrialRunne
     chosen = choose_draws(
         study.config,
         draw=each and each * len(draws[0]),
-        confirmation=(each or 0.0) * count_confirmation(study, grids[0]),
+        confirmation=(each or 0.0) * grids[0].count_confirmation(),
     )
     save_draws(study.folder, chosen)
     _note_draws(study, f"as many as {study.config.draws.time} of trials allow")
 
 
 def _note_draws(study: Study, why: str) -> None:
-    study.stages.listener.noted(f"draws: {write_draws(study.config, study.draws, study.real_draws)}, {why}")
+    study.note(f"draws: {write_draws(study.config, study.draws, study.real_draws)}, {why}")
 
 
-def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measurement], draft: Advice) -> list[Outcome]:
+def check_trainer(made: PooledStudy, draft: Advice) -> list[Outcome]:
     """The dearer trainer on real-only, on the best cells, and on the most diverse cell at the best one's share.
 
     The best cell by the cheap trainer goes on, and with it those of the next highest means, as many as
     ``train.check.keep`` says: one rung of successive halving.
     """
-    check = study.config.train.check
+    study, levels, check = made.study, made.levels, made.study.config.train.check
     if check is None or draft.best is None:
         return []
-    best, levels = draft.best.cell, find_levels(study, pools)
-    diverse = max(levels, key=lambda level: measurements[level.key].values[DIVERSITY].value)
+    best = draft.best.cell
+    diverse = max(levels, key=lambda level: made.measurements[level.key].values[DIVERSITY].value)
     main = plan_grids(study, levels)[0]
-    blends = [item.cell for item in main.planned if item.cell.kind == "blend"]
-    alike = [c for c in blends if (c.dial, c.level) == (diverse.dial, diverse.name) and c.scope == best.scope]
+    alike = [c for c in main.blends if (c.dial, c.level) == (diverse.dial, diverse.name) and c.scope == best.scope]
     cells = [
         Cell(kind="real-only", rows_per_label=study.rows_per_label, scope=best.scope),
         *_keep_best(draft.best, [each for each in draft.cells if main.holds(each.cell)], check.keep),
@@ -392,14 +182,14 @@ def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measure
     ]
     planned = []
     for cell in dict.fromkeys(replace(c, trainer=check.trainer, loss="ce") for c in cells):
-        own = [levels[level_of(pools, cell)]] if cell.dial else levels.values()
+        own = [levels[made.find_level(cell)]] if cell.dial else levels.values()
         if cell.scope == "this pool":
             draws = list_draws([0], range(check.draws), 1)
         else:
             draws = list_draws(sorted({b for has in own for b in has.blocks})[: check.draws], [0], 1)
         planned += [PlannedTrial(cell=cell, draw=choose_real(study, draw)) for draw in draws]
     recipe = check_recipe(study.config.train, check)
-    with open_trials(study, list_corpora(pools), [recipe], stage=f"check with {check.trainer}") as trials:
+    with open_trials(study, made.corpora, [recipe], stage=f"check with {check.trainer}") as trials:
         return trials.run(planned)
 
 
@@ -411,55 +201,32 @@ def _keep_best(best: CellSummary, cells: Sequence[CellSummary], keep: int) -> li
     return [best.cell, *(summary.cell for summary in others[: keep - 1])]
 
 
-def run_variants(study: Study, pools: Pools, draft: Advice) -> dict[str, list[Outcome]]:
+def run_variants(made: PooledStudy, draft: Advice) -> dict[str, list[Outcome]]:
     """The levels at the share of the shape test, the best cell, and their baselines, trained in other ways."""
     if draft.best is None:
         return {}
-    best, found = draft.best.cell, {}
-    main = plan_grids(study, find_levels(study, pools))[0]
-    planned = slice_grid(study, main, best)
+    study, best, found = made.study, draft.best.cell, {}
+    main = plan_grids(study, made.levels)[0]
     recipes = [each for each in grid_recipes(study) if (each.trainer, each.loss) == (best.trainer, best.loss)]
-    for variant in list_variants(study, main):
-        with open_trials(study, list_corpora(pools), recipes, stage=variant.name, variant=variant) as trials:
-            found[variant.name] = trials.run(planned)
+    for variant in list_variants(main):
+        with open_trials(study, made.corpora, recipes, stage=variant.name, variant=variant) as trials:
+            found[variant.name] = trials.run(main.slice_planned(best))
     return found
 
 
-def list_variants(study: Study, main: PlannedGrid) -> list[Variant]:
+def list_variants(main: PlannedGrid) -> list[Variant]:
     """The other ways that ``train.sensitivity`` asks for; a probe is held against other penalties unless it is said.
 
     With equal epochs every cell sees each of its rows as often as real-only does in the grid, in place of equal
     optimiser steps: larger blends are trained for longer.
     """
-    train, is_split = study.config.train, study.config.split.crossfit is None and study.fold is None
-    default = ("penalty",) if train.trainers[0] == PROBE and is_split else ()
+    study, train = main.study, main.study.config.train
+    default = ("penalty",) if train.trainers[0] == PROBE and study.fold is None else ()
     asked = default if train.sensitivity is None else train.sensitivity
-    made = [Variant(name="equal epochs", epochs=count_epochs(study, main))] if "equal-epochs" in asked else []
+    made = [Variant(name="equal epochs", epochs=main.count_epochs())] if "equal-epochs" in asked else []
     if "penalty" in asked:
         made += [Variant(name="a tenth of the penalty", penalty=0.1), Variant(name="10 times the penalty", penalty=10)]
     return made
-
-
-def slice_grid(study: Study, main: PlannedGrid, best: Cell) -> list[PlannedTrial]:
-    """Trials of the levels at the share of the shape test and of the best cell, with their baselines."""
-    share = study.config.mix.shape_share
-
-    def is_wanted(cell: Cell) -> bool:
-        if cell.kind == "blend":
-            return cell.share == share or cell == best
-        return cell.kind == "real-only" or (cell.kind == "real-duplicated" and cell.share in (share, best.share))
-
-    return [item for item in main.planned if is_wanted(item.cell)]
-
-
-def count_epochs(study: Study, main: PlannedGrid) -> dict[tuple[Kind, float], float]:
-    """(kind, share) -> rows of such a cell over its real rows, at the largest number of real rows."""
-    found: dict[tuple[Kind, float], float] = {("real-only", 0.0): 1.0}
-    for share in {item.cell.share for item in main.planned}:
-        counts = share_counts(study.strata_counts(), share, regime=study.config.mix.regime)
-        longer = sum(r + s for r, s in counts.values()) / len(study.train)
-        found |= {("blend", share): longer, ("real-duplicated", share): longer}
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -492,7 +259,7 @@ def list_looks(study: Study) -> tuple[int, ...]:
 
 
 def run_confirmation(
-    study: Study, pools: Pools, grid: Sequence[Outcome], draft: Advice, *, draws: int
+    made: PooledStudy, grid: Sequence[Outcome], draft: Advice, *, draws: int
 ) -> ConfirmationTrials | None:
     """One look at the locked test: the best cell, real-only and real-duplicated on so many fresh draws.
 
@@ -502,16 +269,16 @@ def run_confirmation(
     """
     if draft.best is None:
         return None
-    best = draft.best.cell
-    mark, earlier = name_confirmation(study, pools, best), study.folder.confirmed()
+    study, best = made.study, draft.best.cell
+    mark, earlier = name_confirmation(made, best), study.folder.confirmed()
     if earlier is not None and earlier != mark:
-        study.stages.listener.noted(f"the locked test was used to confirm {earlier!r}: {mark!r} stays unconfirmed")
+        study.note(f"the locked test was used to confirm {earlier!r}: {mark!r} stays unconfirmed")
         return None
-    level, of_pool = level_of(pools, best), best.scope == "this pool"
-    fresh, corpus, blocks = None, pools[level].corpus, [0]
+    level, of_pool = made.find_level(best), best.scope == "this pool"
+    fresh, corpus, blocks = None, made.pools[level].corpus, [0]
     if not of_pool:
         fresh = fresh_pool(study, level, draws)
-        corpus, found = fresh or (corpus, usable_draws(study, pools)[level])
+        corpus, found = fresh or (corpus, made.levels[level].blocks)
         blocks = list(found)
     test = study.locked_test(mark).open_for_confirmation()
     main, training = grid_recipes(study)[0], _count_trainings(study, grid, draft)
@@ -546,9 +313,7 @@ def _count_trainings(study: Study, grid: Sequence[Outcome], draft: Advice) -> in
     part = find_training_part((o for o in grid if isinstance(o, Trial)), best.gains[0], best.cell)
     if part > _LITTLE:
         return usual
-    study.stages.listener.noted(
-        f"one training a draw confirms: {usual} would lower the variance between draws by {part:.0%} only"
-    )
+    study.note(f"one training a draw confirms: {usual} would lower the variance between draws by {part:.0%} only")
     return 1
 
 
@@ -558,7 +323,7 @@ def conclude_confirmation(study: Study, found: ConfirmationTrials | None) -> Con
         return None
     trials = [outcome for outcome in found.outcomes if isinstance(outcome, Trial)]
     if all(trial.cell != found.cell for trial in trials):
-        study.stages.listener.noted(f"every trial of {found.cell.key!r} on the locked test failed: it is unconfirmed")
+        study.note(f"every trial of {found.cell.key!r} on the locked test failed: it is unconfirmed")
         return None
     confirmed = confirm_cell(
         trials, found.cell, fresh_draws=found.fresh_draws, looks=found.looks, planned=found.planned
@@ -569,7 +334,7 @@ def conclude_confirmation(study: Study, found: ConfirmationTrials | None) -> Con
         preferred, agreement = judge.compare(found.outcomes, found.cell), judge.tell_agreement(found.outcomes)
     paired = "In pairs, the judge's verdicts on its answers against those of real-only, one draw of each:"
     told = agreement if preferred is None else f"{paired} {preferred}. {agreement}"
-    study.stages.listener.noted(told)
+    study.note(told)
     return replace(confirmed, note=" ".join(filter(None, (confirmed.note, told))))
 
 
@@ -582,39 +347,27 @@ def confirmed_cells(best: Cell) -> dict[Kind, Cell]:
     }
 
 
-def name_confirmation(study: Study, pools: Pools, best: Cell) -> str:
+def name_confirmation(made: PooledStudy, best: Cell) -> str:
     """What the locked test is opened for: the cell, and a hash of how its rows are made and trained on.
 
     The same cell with other steps, prompts, filters or rows of its file is another thing to confirm; with more pools,
     trainers, losses or numbers of real rows beside it, it is not.
     """
-    config, recipe, made = study.config, grid_recipes(study)[0], pools[level_of(pools, best)]
-    files = list_levels(config.pools).get((best.dial or "", best.level or ""), ())
+    study, config, recipe = made.study, made.study.config, grid_recipes(made.study)[0]
+    pool, files = (
+        made.pools[made.find_level(best)],
+        list_levels(config.pools).get((best.dial or "", best.level or ""), ()),
+    )
     how = [
         [recipe.trainer, recipe.loss, config.train.source_weight, recipe.steps, dict(sorted(recipe.settings.items()))],
         "files" if study.ready_made else identify_generator(study),
         config.writing.model_dump(),
         [each.model_dump() for each in config.filters],
         [each.model_dump() for each in files],
-        sorted([*made.corpus.texts, *made.corpus.ids, *(each.text for each in made.rejected)]) if files else "",
+        sorted([*pool.corpus.texts, *pool.corpus.ids, *(each.text for each in pool.rejected)]) if files else "",
         config.describe,
         study.encoder.hash,
         study.real_draws > 1,
         *config.draft_models,
     ]
     return f"{best.key} ({hash_value(how)[:8]})"
-
-
-def level_of(pools: Pools, cell: Cell) -> Level:
-    """The level that a cell names."""
-    return next(level for level in pools if (level.dial, level.name) == (cell.dial, cell.level))
-
-
-def find_levels(study: Study, pools: Pools) -> dict[Level, LevelRows]:
-    """What the levels that take part have."""
-    return count_rows(pools, usable_draws(study, pools))
-
-
-def list_corpora(pools: Pools) -> dict[str, Corpus]:
-    """Level key -> its rows."""
-    return {level.key: pool.corpus for level, pool in pools.items()}

@@ -17,11 +17,11 @@ from cuvee.mix import mix_corpora
 from cuvee.recommend import advice_to_json
 from cuvee.records import Advice, Cell
 from cuvee.report import render_model_card
-from cuvee.study.amounts import rows_at_hand
+from cuvee.study.grids import rows_at_hand
 from cuvee.study.outputs import tell_facts
-from cuvee.study.prepare import Pools, Study
+from cuvee.study.pools import PooledStudy
+from cuvee.study.prepare import Study
 from cuvee.study.running import NUMBERS, grid_recipes
-from cuvee.study.trials import level_of
 from cuvee.train import TRAINERS, train_model
 
 MODEL, KEY_FILE = "model", "model.json"  # of the run folder: the model, and the key of its making
@@ -53,7 +53,7 @@ def find_advised(advice: Advice) -> Cell | None:
     return advice.lean.cell if leans and advice.lean is not None else None
 
 
-def train_advised(study: Study, pools: Pools, advice: Advice) -> Winner:
+def train_advised(made: PooledStudy, advice: Advice) -> Winner:
     """Train the model into ``model/`` of the run folder, unless it lies there already.
 
     It is trained on the real rows that are not in the locked test, and on as many synthetic rows for each of them as
@@ -64,12 +64,13 @@ def train_advised(study: Study, pools: Pools, advice: Advice) -> Winner:
         TrialsAwaited: it is to be trained elsewhere.
         CuveeError: training failed, or the model cannot be kept.
     """
-    cell, recipe, seed = find_advised(advice), grid_recipes(study)[0].fit(study), derive_seed(study.config.seed, MODEL)
+    study, cell = made.study, find_advised(advice)
+    recipe, seed = grid_recipes(study)[0].fit(study), derive_seed(study.config.seed, MODEL)
     is_own = recipe.trainer not in TRAINERS or recipe.program is not None
     real, validation = study.split.at_hand or study.train, study.split.validation
     real = rows = real if is_own else real.joined(validation)
     if cell is not None:
-        pool = rows_at_hand(pools[level_of(pools, cell)].corpus)
+        pool = rows_at_hand(made.pools[made.find_level(cell)].corpus)
         rows = mix_corpora(
             real,
             pool,
@@ -81,8 +82,8 @@ def train_advised(study: Study, pools: Pools, advice: Advice) -> Winner:
     settings, synthetic = recipe.make_settings(recipe.steps, seed), len(rows) - len(real)
     said = _tell_rows(study, cell, len(real), synthetic, with_validation=not is_own)
     found = Winner(folder=study.folder.path / MODEL, cell=cell, real=len(real), synthetic=synthetic, said=said)
-    made = [rows.fingerprint, asdict(settings), study.encoder.hash, NUMBERS, *recipe.code, said, advice_to_json(advice)]
-    key = hash_value(made)
+    told = [rows.fingerprint, asdict(settings), study.encoder.hash, NUMBERS, *recipe.code, said, advice_to_json(advice)]
+    key = hash_value(told)
     known = study.folder.read_json(KEY_FILE, TypeAdapter(str), "the model is trained again")
     if known == key and found.folder.is_dir():
         return found
