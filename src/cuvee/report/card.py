@@ -69,6 +69,11 @@ class Licences:
         """The licence in words."""
         return self.name if self.blend == "other" else self.blend
 
+    @property
+    def is_unstated(self) -> bool:
+        """Whether nobody has said what the licence is."""
+        return self.blend == "other" and self.name == "unstated"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyntheticPart:
@@ -96,6 +101,11 @@ class Reproduction:
     command: str = ""
     seed: int | None = None
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def fence(self) -> str:
+        """Of a block of Markdown that holds the command."""
+        return "`" * max(3, 1 + max((len(run) for run in re.findall("`+", self.command)), default=0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,43 +158,47 @@ def render_card(
         notes: metric -> how to read it.
         weights: what the weights of its rows come to, in words; empty where all weigh the same.
     """
-    made, terms = synthetic or SyntheticPart(), facts.licences
+    made = synthetic or SyntheticPart()
     title = facts.name if facts.name.endswith("blend") else f"{facts.name} blend"
-    real = terms.real or "that of the data they come from"
-    written = terms.synthetic or "the terms of the model that wrote them"
-    sections = [
-        [f"# {to_markdown(title)}"],
-        [] if advice is None else _tell_verdict(advice),
-        [] if advice is None or advice.decision == "use" else [f"**{_WARNINGS[advice.decision]}**"],
-        [*_composition(composition), *(["", f"**Weights.** {to_markdown(weights)}."] if weights else [])],
-        _labels(composition.label_counts),
-        _making(made) if composition.synthetic_rows else [],
-        _filters(made),
-        [] if measurement is None else _measured(measurement, notes or {}),
-        _licence(
-            terms,
-            f"this dataset: {to_markdown(terms.named)}",
-            *([f"real rows: {to_markdown(real)}"] if composition.real_rows else []),
-            *([f"synthetic rows: {to_markdown(written)}"] if composition.synthetic_rows else []),
-        ),
-        _reproduction(facts),
-    ]
-    after = {
+    writing = {
+        "written by": made.writer,
+        "sampling, unless the level says otherwise": ", ".join(f"{k} {v}" for k, v in made.sampling.items()),
+        "dials and levels": ", ".join(level.key for level in made.levels),
+    }
+    heads, families = ([], {}) if measurement is None else _tabulate(measurement, notes or {})
+    front = {"pretty_name": visible_lines(title)} | _list_terms(facts)
+    front |= {
         "task_categories": [TASK_CATEGORIES[facts.task]],
         "tags": ["synthetic", "cuvee"] if composition.synthetic_rows else ["cuvee"],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": DATA_FILE}]}],
     }
-    return _join({"pretty_name": visible_lines(title)}, facts, after, sections)
-
-
-def _tell_verdict(advice: Advice) -> list[str]:
-    return [f"**Verdict: {DECISIONS[advice.decision]}.** {to_markdown(advice.sentence)}"]
+    parts = {
+        "facts": facts, "title": title, "made": composition, "advice": advice, "warnings": _WARNINGS,
+        "synthetic": made, "writing": {what: said for what, said in writing.items() if said}, "weights": weights,
+        "measurement": measurement, "heads": heads, "families": families,
+    }  # fmt: skip
+    return _render("card.md.j2", front, parts)
 
 
 _WARNINGS = {
     "underpowered": "It is not settled that this blend helps: it is the one that the evidence leans to.",
     "do-not-use": "The advice is not to use this blend: it was written because it was asked for.",
 }
+
+
+def _tabulate(
+    measurement: Measurement, notes: Mapping[str, MetricNote]
+) -> tuple[list[str], dict[str, list[list[str]]]]:
+    """Heads, and the rows of each family of metrics."""
+    tested = any(e.p_value is not None for e in measurement.values.values())
+    heads = ["metric", "value", "95% interval", *(["p"] if tested else []), *(["reads as"] if notes else [])]
+    families: dict[str, list[list[str]]] = {}
+    for name, e in measurement.values.items():
+        note = notes.get(name)
+        reads = [] if not notes else ["" if note is None else note.better]
+        rows = families.setdefault("" if note is None else note.family, [])
+        rows.append([f"`{name}`", *e.write_cells(tested=tested), *reads])
+    return heads, families
 
 
 def render_model_card(
@@ -203,22 +217,17 @@ def render_model_card(
         said: which rows these are.
     """
     base = _name_base(base or str(settings.get("model") or ""))
-    start = f", from [{base}](https://huggingface.co/{base})" if base else ""
-    how = f"Trained for {corpus.task} with trainer `{settings['trainer']}` and loss `{settings['loss']}`{start}."
-    call = ["from cuvee import load_predictor", "", 'predictor = load_predictor("FOLDER")  # of a download']
-    taken = [[name, str(value)] for name, value in settings.items() if name != "model" and value is not None]
-    terms = facts.licences
-    sections = [
-        [f"# {to_markdown(facts.name)}", "", how],
-        [] if advice is None else _tell_verdict(advice),
-        ["## Use", "", "```python", *call, _CALLS[corpus.task], "```"],
-        [*_training_data(corpus), *(["", to_markdown(said)] if said else [])],
-        ["## Training", "", *_table(["setting", "value"], taken)],
-        _licence(terms, f"this model: {to_markdown(terms.named)}", "the base model and the data keep their own terms"),
-        _reproduction(facts),
-    ]
-    after = ({"base_model": base} if base else {}) | {"tags": ["cuvee"]}
-    return _join({"library_name": "cuvee", "pipeline_tag": _PIPELINES[corpus.task]}, facts, after, sections)
+    counts = Counter(zip(corpus.targets, corpus.origins, strict=True))
+    labels = corpus.labels if corpus.task == "classification" else ()
+    front = {"library_name": "cuvee", "pipeline_tag": _PIPELINES[corpus.task]} | _list_terms(facts)
+    parts = {
+        "facts": facts, "corpus": corpus, "settings": settings, "base": base, "advice": advice, "said": said,
+        "call": _CALLS[corpus.task],
+        "synthetic": sum(origin == "synthetic" for origin in corpus.origins),
+        "writers": sorted({name for name in corpus.table["generator"].to_pylist() if name}),
+        "label_counts": {label: (counts[label, "real"], counts[label, "synthetic"]) for label in labels},
+    }  # fmt: skip
+    return _render("model_card.md.j2", front | ({"base_model": base} if base else {}) | {"tags": ["cuvee"]}, parts)
 
 
 def is_language(code: str) -> bool:
@@ -232,113 +241,24 @@ def _name_base(model: str) -> str:
     return known if _REPOSITORY.fullmatch(known) and not Path(known).exists() else ""
 
 
-def _join(
-    before: Mapping[str, object], facts: CardFacts, after: Mapping[str, object], sections: Sequence[Sequence[str]]
-) -> str:
-    """The card: front matter, in this order, then the sections that say anything."""
+def _list_terms(facts: CardFacts) -> dict[str, object]:
+    """What the front matter of every card says of languages and licence."""
     terms = facts.licences
-    front = dict(before) | ({"language": list(facts.languages)} if facts.languages else {}) | {"license": terms.blend}
+    front: dict[str, object] = {"language": list(facts.languages)} if facts.languages else {}
+    front["license"] = terms.blend
     if terms.blend == "other":  # the hub asks for a name then, and has no use for one otherwise
-        front |= {"license_name": terms.name}
-    written = yaml.safe_dump(front | dict(after), sort_keys=False, allow_unicode=True).strip()
-    return "\n\n".join([f"---\n{written}\n---", *("\n".join(s) for s in sections if s)]) + "\n"
+        front["license_name"] = terms.name
+    return front
 
 
-def _composition(made: Composition) -> list[str]:
-    head = ["", "rows", "share", "different ids", "most repeats of an id"]
-    total = ["all", f"{made.rows}", "", f"{made.unique_rows}", f"{made.most_repeats}"]
-    rows = [
-        ["real", f"{made.real_rows}", f"{1 - made.share if made.rows else 0:.3f}", "", ""],
-        ["synthetic", f"{made.synthetic_rows}", f"{made.share:.3f}", "", ""],
-        total,
-    ]
-    if made.real is not None and made.synthetic is not None:
-        head += ["different texts", "words"]
-        for row, part in zip(rows, (made.real, made.synthetic), strict=False):
-            row[3:] = [f"{n}" for n in (part.unique_rows, part.most_repeats, part.unique_texts, part.words)]
-        total += [f"{made.unique_texts}", f"{made.words}"]
-    return [
-        "## Composition", "",
-        f"{made.rows} rows: {made.real_rows} real, {made.synthetic_rows} synthetic "
-        f"(share {made.share:.3f} as realised). {made.unique_rows} distinct rows; no row more than "
-        f"{made.most_repeats} times.", "",
-        *_table(head, rows),
-    ]  # fmt: skip
+def _render(template: str, front: Mapping[str, object], parts: Mapping[str, object]) -> str:
+    """The card: its front matter, in this order, and what the template makes of the parts."""
+    import jinja2  # takes long to load
 
-
-def _labels(counts: Mapping[str, tuple[int, int]]) -> list[str]:
-    rows = [[label, f"{r}", f"{s}", f"{r + s}"] for label, (r, s) in counts.items()]
-    return ["## Labels", "", *_table(["label", "real", "synthetic", "all"], rows)] if rows else []
-
-
-def _training_data(corpus: Corpus) -> list[str]:
-    made, rows = sum(origin == "synthetic" for origin in corpus.origins), len(corpus)
-    lines = [f"{rows} rows: {rows - made} real, {made} synthetic (share {made / rows if rows else 0:.3f} as realised)."]
-    writers = sorted({g for g in corpus.table["generator"].to_pylist() if g})
-    if writers:
-        lines += ["", f"Synthetic rows were written by {', '.join(to_markdown(writer) for writer in writers)}."]
-    if corpus.task == "classification":
-        counts = Counter(zip(corpus.targets, corpus.origins, strict=True))
-        lines += _labels({label: (counts[label, "real"], counts[label, "synthetic"]) for label in corpus.labels})[1:]
-    return ["## Training data", "", *lines]
-
-
-def _making(made: SyntheticPart) -> list[str]:
-    facts = {
-        "written by": made.writer,
-        "sampling, unless the level says otherwise": ", ".join(f"{k} {v}" for k, v in made.sampling.items()),
-        "dials and levels": ", ".join(level.key for level in made.levels),
-    }
-    lines = [f"- {what}: {to_markdown(said)}" for what, said in facts.items() if said]
-    return ["## Synthetic rows", "", *lines] if lines else []
-
-
-def _filters(made: SyntheticPart) -> list[str]:
-    """Rows in, rows left out for each reason, rows kept: the first is the sum of the others."""
-    if not made.left_out:
-        return []
-    total = made.kept + sum(made.left_out.values())
-    rows = [[f"left out: {reason}", f"{count}"] for reason, count in made.left_out.items()]
-    rows = [["before filters", f"{total}"], *rows, ["kept", f"{made.kept}"]]
-    return ["## Filters", "", *_table(["", "rows"], rows)]
-
-
-def _measured(measurement: Measurement, notes: Mapping[str, MetricNote]) -> list[str]:
-    families = {name: notes[name].family if name in notes else "" for name in measurement.values}
-    tested = any(e.p_value is not None for e in measurement.values.values())
-    head = ["metric", "value", "95% interval", *(["p"] if tested else []), *(["reads as"] if notes else [])]
-    lines = [
-        f"## Measured: {to_markdown(measurement.name)}", "",
-        f"{measurement.n} rows; encoder {to_markdown(measurement.encoder)} ({measurement.encoder_hash[:12]}), "
-        f"seed {measurement.seed}. Fingerprint `{measurement.fingerprint}`"
-        + (f", against `{measurement.against}`." if measurement.against else "."),
-    ]  # fmt: skip
-    for family in dict.fromkeys(families.values()):
-        rows = [
-            [f"`{key}`", *e.write_cells(tested=tested), *([notes[key].better if key in notes else ""] if notes else [])]
-            for key, e in measurement.values.items()
-            if families[key] == family
-        ]
-        lines += ["", *([f"### {to_markdown(family)}", ""] if family else []), *_table(head, rows)]
-    return lines
-
-
-def _licence(terms: Licences, *lines: str) -> list[str]:
-    unstated = terms.blend == "other" and terms.name == "unstated"
-    more = ["", "State `license` above before you share this."] if unstated else []
-    return ["## Licence", "", *(f"- {line}" for line in lines), *more]
-
-
-def _reproduction(facts: CardFacts) -> list[str]:
-    how = facts.reproduction
-    lines = [f"- Cuvée {to_markdown(facts.version)}"]
-    lines += [] if how.seed is None else [f"- seed {how.seed}"]
-    lines += [f"- fingerprint of {to_markdown(what)}: `{value}`" for what, value in how.fingerprints.items()]
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", how.command)), default=0))
-    command = [f"{fence}sh", *visible_lines(how.command).splitlines(), fence, ""] if how.command else []
-    return ["## How to reproduce", "", *command, *lines]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(to_markdown(cell) for cell in line) + " |" for line in lines]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cuvee", "report"), undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"md": lambda value: to_markdown(str(value)), "visible": visible_lines}
+    written = yaml.safe_dump(dict(front), sort_keys=False, allow_unicode=True).strip()
+    return environment.get_template(template).render(front=written, decisions=DECISIONS, **parts).strip() + "\n"
