@@ -31,14 +31,14 @@ else:
 COMMANDS = {
     "run": ("stages", "Run a whole study, of a file of rows or study.yaml.", "reviews.csv --pool made.jsonl --time 9m"),
     "demo": ("stages", "Run the demo, offline: 8 minutes; --small: one minute.", "--small"),
-    "collapse": ("collapsing", "Train a model again and again on its own output.", "collapse.yaml"),
+    "collapse": ("stages", "Train a model again and again on its own output.", "collapse.yaml"),
     "init": ("stages", "Write a commented study.yaml for a file of rows.", "reviews.csv --text review --label stars"),
     "plan": ("stages", "Show trials, requests, cost, time, power of a study.", "study.yaml"),
-    "status": ("stages", "Show how a study goes on that another process runs.", "runs/NAME"),
+    "status": ("watching", "Show how a study goes on that another process runs.", "runs/NAME"),
     "watch": ("watching", "Serve the page of a study here while it runs.", "runs/NAME"),
     "recommend": ("stages", "Say what to do, from the trials of a study.", "runs/NAME --json"),
     "report": ("stages", "Write report and recommended blend of a study.", "runs/NAME --charts charts"),
-    "ledger": ("stages", "Count answers, tokens, cost and failed requests.", "runs/NAME --price-prompt 0.15"),
+    "ledger": ("watching", "Count answers, tokens, cost and failed requests.", "runs/NAME --price-prompt 0.15"),
     "generate": ("generating", "Generate the pools of a study, or rows like a file's.", "study.yaml"),
     "prompts": ("generating", "List, print or copy the prompts.", ""),
     "measure": ("measuring", "Measure diversity, and the shift from real data.", "pool.jsonl --against real.jsonl"),
@@ -50,8 +50,12 @@ COMMANDS = {
     "train": ("training", "Train a model on a blend, or on what a study advises.", "blend.parquet --out model"),
     "evaluate": ("training", "Evaluate a model on held-out real rows.", "model test.jsonl"),
     "predict": ("training", "Predict every row of a file.", "model new.csv"),
-    "check": ("checking", "Check files against rules; exit code 1 if one fails.", "synthetic.jsonl --rules rules.yaml"),
-    "doctor": ("doctor", "Check installation, models, machine and LLM.", ""),
+    "check": (
+        "measuring",
+        "Check files against rules; exit code 1 if one fails.",
+        "synthetic.jsonl --rules rules.yaml",
+    ),
+    "doctor": ("generating", "Check installation, models, machine and LLM.", ""),
 }
 _CTRL_C = 130
 

@@ -66,6 +66,11 @@ def composition_object(made: Composition) -> dict[str, object]:
     return {**asdict(made), "rows": made.rows, "words": made.words}
 
 
+def tabulate_numbers(title: str, rows: Iterable[tuple[str, str] | None]) -> Table:
+    """Names and numbers; None parts groups."""
+    return make_table(title, ("what", "number"), rows)
+
+
 def list_findings(findings: Sequence[Finding]) -> list[RenderableType]:
     """One paragraph a finding, the remedy in it in bold; nothing where there are none."""
     shown: list[RenderableType] = []

@@ -1,4 +1,4 @@
-"""A whole study: begin one, plan it, run it, watch it, read its advice and its report, mend what is damaged."""
+"""A whole study, begun, planned, run, its advice read and its report written; and training on one's own output."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rich.table import Table
 from typer import Argument, Context, Option
 
 from cuvee.cli import console, show
-from cuvee.cli.collapsing import run_panel
 from cuvee.cli.options import (
     Columns,
     Label,
     Out,
+    Seed,
     Target,
     Tell,
     Text,
@@ -35,12 +35,10 @@ from cuvee.errors import ConfigError, InputError, TrialsFailed
 
 if TYPE_CHECKING:
     from cuvee.config.schema import StudyConfig
+    from cuvee.records import CollapseResult
     from cuvee.study import Flow
     from cuvee.study.planning import PowerPlan, StudyPlan
-    from cuvee.study.status import RunStatus
 
-LISTED = 8  # notes that are listed
-_NUMBERS = ("what", "number")
 _FROM_OPTIONS = {"draws.time": "--time", "generator.base_url": "--base-url", "generator.model": "--model"}
 
 
@@ -346,83 +344,78 @@ def _tabulate_plan(found: StudyPlan) -> Table:
     rows.append(("trials at once", "the cluster's" if found.workers is None else f"{found.workers}"))
     counts = found.rows
     title = f"{found.name}: {counts.train} training, {counts.validation} validation, {counts.held_out} {held} rows"
-    return console.make_table(title, _NUMBERS, rows)
+    return show.tabulate_numbers(title, rows)
 
 
-# --- a run folder ---
-@may_trust
-def status(run: Annotated[Path, Argument(help="a run folder")], tell: Tell) -> None:
-    """Show how a study goes on while another process runs it; nothing is locked or changed."""
-    from cuvee.study.status import read_status
-
-    found = read_status(run)
-    notes = map(console.note, found.notes[-LISTED:])
-    tell(found, _tabulate_status(found, run), *show.list_failed(found.failed, run), *notes)
+# --- collapse ---
+_CHAINS = {"gaussian": 1000, "unigram": 1000, "bigram": 100}
 
 
-def _tabulate_status(found: RunStatus, path: Path) -> Table:
-    rows = [None if name == "" else (name, value) for name, value in list_status(found)]
-    return console.make_table(f"{path}: {tell_state(found)}", _NUMBERS, rows)
-
-
-def tell_state(found: RunStatus) -> str:
-    """How a run stands, in words."""
-    return {
-        "running": f"running, process {found.process}, last written {found.age_s:.0f} s ago",
-        "finished": "finished",
-    }.get(found.state, "stopped; the same command goes on with it")
-
-
-def list_status(found: RunStatus) -> list[tuple[str, str]]:
-    """The progress of a run: names and numbers; an empty name parts groups."""
-    gap, done = ("", ""), f"{found.done}{'' if found.total is None else f' of {found.total}'}"
-    rows = [(f"stage {found.stage}, {found.unit}", done)]
-    if found.stage_s is not None and found.done and found.total is not None:
-        left = found.stage_s * (found.total - found.done) / found.done
-        rows.append((f"time left of {found.stage}, about", show.tell_seconds(left)))
-    rows += [
-        gap,
-        ("draws", found.draws or "chosen once the first trials are timed"),
-        ("trials finished", f"{found.trials.done}"),
-        ("trials failed", f"{found.trials.failed}"),
-    ]
-    rows += [] if found.generation is None else [gap, *found.generation.list_rows()]
-    for name, account in found.others.items():
-        rows += [gap, *((f"{name.replace('.', ' ')}: {what}", number) for what, number in account.list_rows())]
-    rows += [gap, *((f"seconds of {stage}", f"{seconds:.1f}") for stage, seconds in found.seconds.items())]
-    if found.stage_s is not None:
-        rows.append((f"seconds of {found.stage} so far", f"{found.stage_s:.1f}"))
-    return rows
-
-
-@may_trust
-def ledger(
-    run: Annotated[Path, Argument(help="a run folder, or its ledger.sqlite")],
+@expand_options
+def collapse(
+    ctx: Context,
     tell: Tell,
-    price_prompt: Annotated[float | None, Option(min=0, help="price of a million tokens of prompts")] = None,
-    price_completion: Annotated[float | None, Option(min=0, help="price of a million tokens of answers")] = None,
+    study: Annotated[Path | None, Argument(help="YAML file of an experiment, or its folder")] = None,
+    model: Annotated[str | None, Option(help="in place of a file: gaussian, unigram or bigram")] = None,
+    seed: Seed = 0,
+    out: Out = None,
+    plan: Annotated[bool, Option("--plan", help="show trainings, time and disk beforehand, and run nothing")] = False,
 ) -> None:
-    """Count the answers in a ledger, their tokens and cost, and the requests that failed for good."""
-    from cuvee.generate.ledger import Ledger, check_ledger, summarise
-    from cuvee.records import Prices
-    from cuvee.store import LEDGER, list_parts
-    from cuvee.study.status import account_folder
+    """Train a model again and again on what it writes, and say what that does to it and what prevents it."""
+    from cuvee.collapse import collapse_to_json, plan_collapse, run_collapse
+    from cuvee.config.collapse import CollapseConfig
+    from cuvee.config.reading import make_config
 
-    prices, found = None, None
-    if price_prompt is not None or price_completion is not None:  # the same for all models; one that is not given is 0
-        prices = Prices(prompt_per_million=price_prompt or 0.0, completion_per_million=price_completion or 0.0)
-    if run.is_dir():
-        for part in list_parts(run):
-            check_ledger(part / LEDGER)
-        found = account_folder(run, prices)
-    elif run.is_file():
-        with run.open("rb") as stream:
-            is_database = stream.read(6) == b"SQLite"
-        if not is_database and run.suffix != Path(LEDGER).suffix:  # one that is called a ledger is a damaged one
-            raise InputError(f"{run}: no ledger; give a run folder in which something was generated, or its {LEDGER}")
-        with Ledger(run, readonly=True) as opened:
-            check_ledger(run)
-            found = summarise(opened, prices=prices)
-    if found is None:
-        raise InputError(f"{run}: no ledger there; give a run folder in which something was generated, or its {LEDGER}")
-    tell(found, console.make_table(str(run), _NUMBERS, found.list_rows()))
+    if (study is None) == (model is None):
+        raise ConfigError("give the file of an experiment, or --model gaussian, unigram or bigram; one of the two")
+    if study is not None:
+        refuse_options(ctx, ["seed"], "an experiment takes it from its file")
+        out = out or (study if study.is_dir() else None)
+        config = make_config(study / "collapse.yaml" if study.is_dir() else study, CollapseConfig)
+    else:
+        config = make_config(_quick_config(str(model), seed), CollapseConfig)
+    if plan:
+        found = plan_collapse(config)
+        told = f"{found.trainings} trainings, about {found.seconds / 60:,.1f} minutes"
+        told += "" if config.model.kind == "causal" else " beside what the LLM takes"
+        told += f", {found.model_bytes / 1e6:,.1f} MB of models"
+        tell(asdict(found), told)
+        return
+    with console.Display() as display:
+        result = run_collapse(config, out=out, listener=display)
+    report = (out or Path("runs") / config.name) / "report.html"
+    tell(
+        {**collapse_to_json(result), "report": str(report)},
+        tabulate_courses(result), *result.warned, *result.advice, f"report: {report}",
+    )  # fmt: skip
+
+
+def _quick_config(model: str, seed: int) -> dict[str, object]:
+    """An experiment with one of the models that take seconds, under every regime that it has."""
+    if model not in _CHAINS:
+        raise ConfigError(f"--model is {model!r}; valid: {', '.join(_CHAINS)}; a language model needs a file")
+    more = {"gaussian": ["accumulate_subsample", "curated"], "unigram": ["accumulate_subsample"]}
+    regimes = ["replace", "accumulate", "fresh", *more.get(model, [])]
+    return {"name": model, "model": {"kind": model}, "seed": seed, "regimes": regimes, "chains": _CHAINS[model]}
+
+
+def run_panel(folder: Path) -> tuple[dict[str, str], Table]:
+    """Gaussian and unigram collapse in a few seconds: their pages by model, and both in one table."""
+    from cuvee.collapse import run_collapse
+
+    normal, words = (run_collapse(_quick_config(name, 0), out=folder / name) for name in ("gaussian", "unigram"))
+    rows = []
+    for course, other in zip(normal.courses, words.courses, strict=False):
+        error, left = normal.points[course.name][normal.score][-1], words.points[other.name]["vocabulary"]
+        expected = course.expected.get(normal.score)
+        theory = "" if expected is None else f"{expected[-1]:.2f}"
+        rows.append((course.name, f"{error.value:.2f}", theory, f"{left[-1].value / left[0].value:.0%}"))
+    title = f"a model trained on its own output, {normal.generations} times"
+    table = console.make_table(title, ("regime", "error of a mean", "theory", "words kept"), rows)
+    return {name: str(folder / name / "report.html") for name in ("gaussian", "unigram")}, table
+
+
+def tabulate_courses(result: CollapseResult) -> Table:
+    """First and last generation of every measure and course, with the value that theory expects."""
+    heads, *rows = result.table
+    return console.make_table(None, heads, rows)
