@@ -50,11 +50,7 @@ COMMANDS = {
     "train": ("training", "Train a model on a blend, or on what a study advises.", "blend.parquet --out model"),
     "evaluate": ("training", "Evaluate a model on held-out real rows.", "model test.jsonl"),
     "predict": ("training", "Predict every row of a file.", "model new.csv"),
-    "check": (
-        "measuring",
-        "Check files against rules; exit code 1 if one fails.",
-        "synthetic.jsonl --rules rules.yaml",
-    ),
+    "check": ("measuring", "Check files against rules; exit code 1 if one fails.", "made.jsonl --rules rules.yaml"),
     "doctor": ("generating", "Check installation, models, machine and LLM.", ""),
 }
 _CTRL_C = 130

@@ -14,7 +14,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -208,9 +208,9 @@ def colour_levels(count: int) -> list[str]:
 
 def draw_points(
     rows: Sequence[Row], x: alt.X, y: alt.Y, series: Series | None = None, *, scale: alt.Scale | None = None,
-    line: float = 0, size: float = 60,
+    line: float = 0, size: float = 60, band: bool = False,
 ) -> list[alt.Chart]:  # fmt: skip
-    """Rows as points, with whiskers from ``low`` to ``high`` where these are known.
+    """Rows as points, with whiskers, or a band, from ``low`` to ``high`` where these are known.
 
     Args:
         rows: with what the channels name.
@@ -219,12 +219,14 @@ def draw_points(
         scale: of ``y``, for the whiskers.
         line: width of the line through the points of one colour; 0 draws none.
         size: of points.
+        band: in place of whiskers.
     """
     base = chart_of(rows)
     paint, shape = (alt.value(INK), alt.Undefined) if series is None else (series.colour, series.shape)
     low = alt.Y("low:Q", scale=alt.Undefined if scale is None else scale)
-    whiskers = base.transform_filter("isValid(datum.low) && isValid(datum.high)")
-    layers = [whiskers.mark_rule(strokeWidth=1.6, opacity=0.8).encode(x=x, y=low, y2="high:Q", color=paint)]
+    known = base.transform_filter("isValid(datum.low) && isValid(datum.high)")
+    whiskers = known.mark_area(opacity=0.2) if band else known.mark_rule(strokeWidth=1.6, opacity=0.8)
+    layers = [whiskers.encode(x=x, y=low, y2="high:Q", color=paint)]
     if line:
         layers.append(base.mark_line(strokeWidth=line).encode(x=x, y=y, color=paint))
     marked = base.mark_point(filled=True, size=size, opacity=1, strokeWidth=1.6)
@@ -250,16 +252,13 @@ def draw_profiles(
     floor = 0.5 * min(e.value for points in curves.values() for _, e in points)
     rows: list[Row] = [
         {
-            "curve": name,
-            "x": parameter,
-            "y": e.value,
+            "curve": name, "x": parameter, "y": e.value, "high": finite(e.high),
             "low": None if (low := finite(e.low)) is None else max(low, floor),
-            "high": finite(e.high),
             "tip": f"{name}: {e.value:.4g} at {across} {parameter:g}",
         }
         for name, points in curves.items()
         for parameter, e in points
-    ]
+    ]  # fmt: skip
     heights = [float(v) for row in rows for v in (row["y"], row["low"], row["high"]) if isinstance(v, float)]
     domain = (min(heights) / 1.06, max(heights) * 1.06)
     y_axis = alt.Axis(values=pick_ticks(*domain), format=",~g" if domain[1] < 1 else ",~f")
@@ -271,22 +270,14 @@ def draw_profiles(
     x = alt.X("x:Q", title=f"{across}, logarithmic" if over_tau else across, scale=x_scale, axis=x_axis)
     names = list(curves)
     series = by_name("curve", {names[0]: ACCENT} if len(names) == 1 else name_colours(names), ("circle",))
-    base = chart_of(rows)
-    lower = alt.Y("low:Q", scale=y_scale, title=f"{upward}, logarithmic", axis=y_axis)
-    layers = [
-        base.transform_filter("isValid(datum.low) && isValid(datum.high)")
-        .mark_area(opacity=0.2)
-        .encode(x=x, y=lower, y2="high:Q", color=series.colour),
-        base.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=series.colour),
-        base.mark_point(filled=True, size=32, opacity=1).encode(x=x, y=y, color=series.colour, description="key:N"),
-    ]
+    layers = draw_points(rows, x, y, series, scale=y_scale, line=1.8, size=32, band=True)
     said = "; ".join(  # both ends of each curve in words, for who cannot see it
         f"{name} from {points[0][1].value:.3g} at {points[0][0]:g} to {points[-1][1].value:.3g} at {points[-1][0]:g}"
         for name, points in curves.items()
     )
     label = f"{upward} over {across}, with 95% bands: {said}"
-    made = render_chart(alt.layer(*layers), title, rows, height=210, label=label, keys=series.keys)
-    return [replace(made, caption=caption)]
+    layer = alt.layer(*layers)
+    return [render_chart(layer, title, rows, height=210, label=label, caption=caption, keys=series.keys)]
 
 
 def pick_ticks(low: float, high: float) -> list[float]:

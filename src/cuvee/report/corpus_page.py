@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,7 +22,7 @@ _TILES = (
     ("label_agreement", "of the labels agree with a probe trained on the real rows"),
     ("leakage", "of the rows repeat a held-out text"),
 )
-_RATES = ("near_duplicate_rate", "label_agreement", "leakage")
+RATES = ("near_duplicate_rate", "label_agreement", "leakage")
 _MAIN = (
     ("vendi_q1", "Vendi, q = 1"),
     ("dcscore_tau0.1", "DCScore, tau 0.1"),
@@ -121,20 +120,11 @@ def _rank(name: str) -> tuple[bool, float, str]:
 
 
 # --- tables ---
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartTable:
-    """Some numbers of each part of a corpus: columns of names, then one row a part."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, str, tuple[Number, ...]], ...]
-    """part, its rows, and one number a column"""
-
-
 def list_key_figures(page: MeasurementPage) -> list[tuple[str, Number]]:
     """The key figures, of those that were measured."""
     values = page.measurement.values
     return [
-        (words, write_value(values[metric], percent=metric in _RATES))
+        (words, write_value(values[metric], percent=metric in RATES))
         for metric, words in _TILES
         if metric in values and math.isfinite(values[metric].value)
     ]
@@ -150,24 +140,9 @@ def list_families(page: MeasurementPage) -> list[tuple[str, list[tuple[str, Esti
     return [(_FAMILIES.get(f, f.capitalize() or "Other numbers"), rows) for f, rows in tables.items() if rows]
 
 
-def list_labels(page: MeasurementPage) -> PartTable | None:
-    """The main numbers of each label or level; None where none was measured."""
-    if not page.by_label:
-        return None
-    measured = {name for m in page.by_label.values() for name in m.values}
-    main = [(name, words) for name, words in _MAIN if name in measured]
-    rows = tuple(
-        (
-            part,
-            f"{m.n:,}",
-            tuple(
-                write_value(m.values[name], percent=name in _RATES) if name in m.values else Number(text="")
-                for name, _ in main
-            ),
-        )
-        for part, m in page.by_label.items()
-    )
-    return PartTable(columns=tuple(words for _, words in main), rows=rows)
+def list_main(page: MeasurementPage) -> list[tuple[str, str]]:
+    """The main numbers that were measured of some label or level, and what they are called."""
+    return [(name, words) for name, words in _MAIN if any(name in m.values for m in page.by_label.values())]
 
 
 def list_curves(page: MeasurementPage) -> list[Profile]:

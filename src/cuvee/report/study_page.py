@@ -104,14 +104,9 @@ def write_provenance(data: ReportData) -> str:
 # --- charts ---
 def gather_grid(data: ReportData) -> Grid:
     """The cells that charts compare."""
-    cells = [c for c in data.advice.cells if c.cell.trainer == data.design.trainer]
-    best = data.advice.best
-    rows = best.cell.rows_per_label if best is not None else max((c.cell.rows_per_label for c in cells), default=0)
-    loss = best.cell.loss if best is not None else "ce"
-    same = [c for c in cells if c.cell.rows_per_label == rows and c.cell.loss in (loss, "ce")]
-    own_first = sorted(same, key=lambda c: c.cell.loss != loss)
+    own_first = sorted(data.compared, key=lambda c: c.cell.loss == "ce")
     return Grid(
-        blends=list_rivals(c for c in same if c.cell.kind == "blend" and c.cell.loss == loss),
+        blends=list_rivals(c for c in data.compared if c.cell.kind == "blend"),
         real_only=next((c.accuracy for c in own_first if c.cell.kind == "real-only"), None),
         duplicated={c.cell.share: c.accuracy for c in reversed(own_first) if c.cell.kind == "real-duplicated"},
     )
@@ -218,45 +213,40 @@ def draw_surface(data: ReportData) -> list[Figure]:
 
     Rows of squares stand by diversity, the least below; what was not measured comes last.
     """
-    grid, counts = gather_grid(data), 100 * data.design.counts_from
-    partial = {_write_amount(c.cell.amount) for c in grid.blends if not c.cell.whole}
-    rows: list[Row] = []
+    grid, counts, rows = gather_grid(data), 100 * data.design.counts_from, list[Row]()
+    if not grid.blends:
+        return []
     for c in grid.blends:
         e = _find_estimate(data, c.cell.dial, c.cell.level, DIVERSITY)
-        name = f"{c.cell.dial}={c.cell.level}" + ("" if e is None else f" ({write_number(e.value)})")
-        row = _score_row(data, c) | {"pool": name, "diversity": None if e is None else e.value}
+        pool = f"{c.cell.dial}={c.cell.level}" + ("" if e is None else f" ({write_number(e.value)})")
+        row = _score_row(data, c) | {"pool": pool, "diversity": None if e is None else e.value}
         rows.append(row | {"amount": "all" if c.cell.whole else _write_amount(c.cell.amount), "at": c.cell.amount})
-    if not rows:
-        return []
-    pools = sorted({str(row["pool"]): float(row["diversity"] or -1) for row in rows}.items(), key=lambda e: -e[1])
-    if (real := grid.real_only) is not None:
-        name, tip = "real rows alone", f"the real rows alone: {_tell_score(data, real)}"
-        rows.append(
-            {"pool": name, "amount": "0x", "at": 0.0, "score": 100 * real, "gain": 0.0, "standing": "", "tip": tip}
-        )
-    repeated = {_write_amount(_amount(share)): (share, score) for share, score in sorted(grid.duplicated.items())}
-    repeated = {amount if amount in partial else "all": found for amount, found in repeated.items()}
-    for amount, (share, score) in repeated.items():
+    partial, real = {row["amount"] for row in rows}, grid.real_only
+    pools = sorted({str(row["pool"]): -float(row["diversity"] or -1) for row in rows}.items(), key=lambda e: e[1])
+    names = [*dict(pools), _REPEATED, _ALONE]
+    bare = {} if real is None else {(_ALONE, "0x"): (0.0, real)}
+    for share, score in sorted(grid.duplicated.items()):
+        amount = _write_amount(_amount(share))
+        bare[_REPEATED, amount if amount in partial else "all"] = _amount(share), score
+    for (pool, amount), (at, score) in bare.items():
+        to = "" if pool == _ALONE else f" to as many as at {amount}"
+        row = {"pool": pool, "amount": amount, "at": at, "score": 100 * score, "standing": ""}
         gain = None if real is None else 100 * (score - real)
-        tip = f"the real rows repeated to as many as at {amount}: {_tell_score(data, score)}"
-        row = {"pool": "real rows repeated", "amount": amount, "at": _amount(share), "score": 100 * score}
-        rows.append(row | {"gain": gain, "standing": "", "tip": tip})
+        rows.append(row | {"gain": gain, "tip": f"the {pool}{to}: {_tell_score(data, score)}"})
     columns = sorted(
         {str(row["amount"]): float(row["at"] or 0) for row in rows}.items(), key=lambda e: (e[0] == "all", e[1])
     )
-    words = {name: sort for sort, name in enumerate([*dict(pools), "real rows repeated", "real rows alone"])}
     far = write_size(3 * data.design.counts_from)
     bands = {f"loses over {far}": charts.LOSS, "loses": charts.SLIGHT_LOSS, "too small to count": charts.GRID}
     bands |= {"gains": charts.SLIGHT_GAIN, f"gains over {far}": charts.GAIN}
     for row in rows:
-        gain = 0.0 if row["gain"] is None else float(row["gain"])
         edges = (-3 * counts, -counts, counts, 3 * counts)
-        row["band"] = list(bands)[sum(gain > edge for edge in edges)]
+        row["band"] = list(bands)[sum(float(row["gain"] or 0.0) > edge for edge in edges)]
         row["text"] = f"{row['score']:.1f}"
     series = by_name("band", bands, ("square",))
     x = alt.X("amount:N", sort=[name for name, _ in columns], title="synthetic rows for each real one", axis=_ACROSS)
     axis = alt.Axis(labelLimit=175, ticks=False, domain=False, grid=False)
-    y = alt.Y("pool:N", sort=list(words), title=None, axis=axis)
+    y = alt.Y("pool:N", sort=names, title=None, axis=axis)
     base = chart_of(rows)
     light = alt.FieldOneOfPredicate(
         field="band", oneOf=[b for b, c in bands.items() if c in (charts.LOSS, charts.GAIN)]
@@ -279,7 +269,7 @@ def draw_surface(data: ReportData) -> list[Figure]:
         "colours are gains over the real rows alone, in points. Solid frame: the best blend; dashed: not distinguished "
         "from it."
     )
-    layer, high, wide = alt.layer(*layers), 26.0 * len(words), 46.0 * len(columns)
+    layer, high, wide = alt.layer(*layers), 26.0 * len(names), 46.0 * len(columns)
     return [render_chart(layer, title, rows, caption=caption, keys=series.keys, height=high, width=wide)]
 
 
@@ -379,6 +369,7 @@ def draw_study_map(data: ReportData) -> list[Figure]:
 # --- what charts are made of ---
 DIVERSITY = "vendi_q1"
 _DIVERSITY = "measured diversity (Vendi score, q = 1)"
+_REPEATED, _ALONE = "real rows repeated", "real rows alone"
 _ACROSS = alt.Axis(labelAngle=0, ticks=False, domain=False, grid=False)
 
 

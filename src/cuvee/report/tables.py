@@ -139,13 +139,19 @@ class ReportData:
         dials = dict.fromkeys(level.dial for level in self.levels)
         return {dial: ranks[dial] for dial in dials}
 
-    def is_compared(self, cell: records.Cell) -> bool:
-        """Whether a cell has the trainer, the loss and the number of real rows that the choice was made with."""
-        best = self.advice.best
-        if cell.trainer != self.design.trainer or best is None:
-            return cell.trainer == self.design.trainer
-        own = cell.loss == best.cell.loss or (cell.loss == "ce" and cell.kind in ("real-only", "real-duplicated"))
-        return own and cell.rows_per_label == best.cell.rows_per_label
+    @property
+    def compared(self) -> tuple[records.CellSummary, ...]:
+        """The cells of the trainer, loss and number of real rows that the choice was made with; of ``ce`` baselines."""
+        own = [c for c in self.advice.cells if c.cell.trainer == self.design.trainer]
+        best = None if self.advice.best is None else self.advice.best.cell
+        rows = best.rows_per_label if best is not None else max((c.cell.rows_per_label for c in own), default=0)
+        loss = "ce" if best is None else best.loss
+        own = [c for c in own if c.cell.rows_per_label == rows]
+        return tuple(
+            c
+            for c in own
+            if c.cell.loss == loss or (c.cell.loss == "ce" and c.cell.kind in ("real-only", "real-duplicated"))
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,9 +210,9 @@ def write_gain(gain: records.Gain) -> Number:
 
 def write_uncertainty(estimate: records.Estimate, *, percent: bool = False) -> str:
     """``low to high``, ``p = 0.03``, or both with a comma."""
-    parts = []
-    if (ends := _find_interval(estimate)) is not None:
-        parts.append(" to ".join(_write(end, percent) for end in ends))
+    parts, ends = [], (estimate.low, estimate.high)
+    if all(end is not None and math.isfinite(end) for end in ends):
+        parts.append(" to ".join(_write(end or 0.0, percent) for end in ends))
     if estimate.p_value is not None and math.isfinite(estimate.p_value):
         parts.append(f"p {_relate(estimate.p_value)}")
     return ", ".join(parts)
@@ -218,11 +224,6 @@ def write_value(estimate: records.Estimate, *, percent: bool = False) -> Number:
     if "over_folds" in estimate.settings:
         small.append("folds " + " to ".join(write_number(float(estimate.settings[e])) for e in ("lowest", "highest")))
     return Number(text=_write(estimate.value, percent), small="; ".join(filter(None, small)))
-
-
-def _find_interval(estimate: records.Estimate) -> tuple[float, float] | None:
-    ends = (math.nan if estimate.low is None else estimate.low, math.nan if estimate.high is None else estimate.high)
-    return ends if all(map(math.isfinite, ends)) else None
 
 
 def _write(value: float, percent: bool) -> str:
@@ -290,27 +291,22 @@ def list_tiles(data: ReportData) -> list[tuple[str, Number]]:
 
 def list_cells(data: ReportData) -> list[tuple[records.CellSummary, str]]:
     """Every cell, those of the grid trainer first, and how it stands: the best, not distinguishable from it, lower."""
-    cells = sorted(
-        data.advice.cells, key=lambda s: (s.cell.trainer != data.design.trainer, not data.is_compared(s.cell))
-    )
+    compared = data.compared
+    cells = sorted(data.advice.cells, key=lambda s: (s.cell.trainer != data.design.trainer, s not in compared))
     return [(summary, tell_standing(data, summary)) for summary in cells]
 
 
 def list_leaders(data: ReportData) -> list[tuple[records.CellSummary, str]]:
     """The blends at the tested share, the best wherever it is, and their baselines, by accuracy."""
-    best = None if data.advice.best is None else data.advice.best.cell
-    share = data.design.tested_share
-
-    def leads(summary: records.CellSummary) -> bool:
-        cell = summary.cell
-        if cell == best or not data.is_compared(cell):
-            return cell == best
-        if cell.kind in ("blend", "real-duplicated"):
-            return is_share(cell.share, share)
-        return cell.kind in ("real-only", "untuned")
-
-    found = sorted(filter(leads, data.advice.cells), key=lambda summary: -summary.accuracy)
-    return [(summary, tell_standing(data, summary)) for summary in found]
+    best, share = data.advice.best, data.design.tested_share
+    found = [
+        s
+        for s in data.compared
+        if s.cell.kind in ("real-only", "untuned")
+        or (best is not None and s.cell == best.cell)
+        or (s.cell.kind in ("blend", "real-duplicated") and is_share(s.cell.share, share))
+    ]
+    return [(summary, tell_standing(data, summary)) for summary in sorted(found, key=lambda s: -s.accuracy)]
 
 
 def tell_standing(data: ReportData, summary: records.CellSummary) -> str:
@@ -320,9 +316,7 @@ def tell_standing(data: ReportData, summary: records.CellSummary) -> str:
         return "best"
     if any(cell == other.cell for other in advice.not_distinguished):
         return "not distinguishable"
-    if cell.kind != "blend" or not data.is_compared(cell) or advice.best is None:
-        return ""
-    return "lower"
+    return "lower" if advice.best is not None and cell.kind == "blend" and summary in data.compared else ""
 
 
 def list_metric_tables(data: ReportData) -> list[tuple[str, dict[str, records.Measurement], list[str]]]:
