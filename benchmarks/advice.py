@@ -98,10 +98,8 @@ def run_study(world: World, budget: Budget, rng: np.random.Generator) -> tuple[A
     draws, items = rng.integers(most, size=budget.confirm), rng.integers(size, size=budget.test)
     looks = () if best.whole else plan_looks(budget.confirm)
     for number, taken in enumerate(looks or (budget.confirm,), start=1):
-        confirmed = confirm_cell(
-            make_trials(world, cells, draws[:taken], items, "test"), best, fresh_draws=True,
-            looks=looks[:number], planned=budget.confirm if looks else 0,
-        )  # fmt: skip
+        confirmed = confirm_cell(make_trials(world, cells, draws[:taken], items, "test"), best, fresh_draws=True)
+        confirmed = replace(confirmed, looks=looks[:number], planned=budget.confirm if looks else 0)
         if judge_confirmation(confirmed, draft.best.gains, delta=POINT, alpha=0.05).is_settled:
             break
     return recommend_mixture(trials, level_ranks=ranks, confirmation=confirmed), trials

@@ -122,7 +122,9 @@ def make_data(*, confirmed=True, **changes):
     )
     trials = make_trials()
     best = recommend_mixture(trials, **options).best.cell
-    confirmation = confirm_cell(make_trials("test"), best, fresh_draws=True, note=HOSTILE) if confirmed else None
+    confirmation = None
+    if confirmed:
+        confirmation = dataclasses.replace(confirm_cell(make_trials("test"), best, fresh_draws=True), note=HOSTILE)
     advice = recommend_mixture(trials, [failure], confirmation=confirmation, **options)
     content = {
         "title": f"headlines {HOSTILE}",

@@ -226,18 +226,9 @@ def order_cells(cells: Iterable[Cell], level_ranks: Mapping[str, Sequence[str]])
     def rank(cell: Cell) -> tuple[str | int | float, ...]:
         dials, names = list(level_ranks), list(level_ranks.get(cell.dial or "", ()))
         dial, level = cell.dial or "", cell.level or ""
-        return (
-            cell.trainer,
-            cell.loss,
-            cell.rows_per_label,
-            _KINDS.index(cell.kind),
-            dials.index(dial) if dial in dials else len(dials),
-            dial,
-            names.index(level) if level in names else len(names),
-            level,
-            cell.scope == "the recipe",
-            cell.share,
-        )
+        at = dials.index(dial) if dial in dials else len(dials), names.index(level) if level in names else len(names)
+        grid = cell.trainer, cell.loss, cell.rows_per_label, _KINDS.index(cell.kind)
+        return (*grid, at[0], dial, at[1], level, cell.scope == "the recipe", cell.share)
 
     return sorted(cells, key=rank)
 

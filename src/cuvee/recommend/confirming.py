@@ -79,38 +79,18 @@ def _find_bound(sums: Floats, weights: Floats, spread: float, tail: float) -> fl
     return float(optimize.brentq(lambda b: float(weights @ special.ndtr((sums - b) / spread)) - tail, -8.0, 16.0))
 
 
-def confirm_cell(
-    trials: Iterable[Trial],
-    cell: Cell,
-    *,
-    fresh_draws: bool,
-    note: str = "",
-    folds: int = 0,
-    looks: Sequence[int] = (),
-    planned: int = 0,
-) -> Confirmation:
-    """The confirmation of ``cell`` from trials on the locked test, its baselines among them.
+def confirm_cell(trials: Iterable[Trial], cell: Cell, *, fresh_draws: bool) -> Confirmation:
+    """The confirmation of ``cell`` from trials on the locked test, its baselines among them, which is read once.
 
     Args:
         trials: those with ``part == "test"`` count, at least one of ``cell``.
         cell: the winner on validation.
         fresh_draws: whether their draws took no part in the choice.
-        note: anything a reader must know.
-        folds: in how many the items were held out, where there is no locked test.
-        looks: draws at each reading of the locked test so far; none where there can be only one.
-        planned: draws at the last planned look.
     """
     tables = collect_tables(trials, part="test")
+    own = tables[cell]
     return Confirmation(
-        cell=cell,
-        accuracy=tables[cell].accuracy,
-        gains=gains_of(tables, cell),
-        test_items=tables[cell].items,
-        fresh_draws=fresh_draws,
-        note=note,
-        folds=folds,
-        looks=tuple(looks),
-        planned=planned,
+        cell=cell, accuracy=own.accuracy, gains=gains_of(tables, cell), test_items=own.items, fresh_draws=fresh_draws
     )
 
 

@@ -402,42 +402,32 @@ class _Kernel:
         self._same_cell = first[:, None] == second
         self._same_pool = grid.pools[first][:, None] == grid.pools[second]
 
-    def _scaled(self, sizes: Floats) -> list[Floats]:
-        """Squared distances in length scales, one a coordinate."""
-        lengths = sizes[len(PARTS) + 1 :]
-        return [np.asarray(part / length**2) for part, length in zip(self._apart, lengths, strict=True)]
+    def _measure(self, theta: Floats) -> tuple[Floats, list[Floats], Floats]:
+        """The parameters; squared distances in length scales, one a coordinate; those between places of one pool."""
+        sizes = np.exp(theta)
+        lengths = zip(self._apart, sizes[len(PARTS) + 1 :], strict=True)
+        near = np.asarray(sum(self._apart[1:]) / sizes[len(PARTS)] ** 2)
+        return sizes, [np.asarray(part / length**2) for part, length in lengths], near
 
     def of_truth(self, theta: Floats) -> Floats:
         """Of the true values of cells, with the level that all share."""
-        sizes = np.exp(theta)
-        together = np.asarray(sum(self._scaled(sizes)))
-        return np.asarray(_LEVEL + sizes[0] * _matern(together) + sizes[1] * self._same_cell)
+        sizes, scaled, _ = self._measure(theta)
+        return np.asarray(_LEVEL + sizes[0] * _matern(np.asarray(sum(scaled))) + sizes[1] * self._same_cell)
 
     def of_luck(self, theta: Floats, first: Places, second: Places) -> Floats:
         """Of what draws share, without the part that no two trials share."""
-        sizes = np.exp(theta)
-        same_draw = first[:, None] == second
-        near = _matern(sum(self._apart[1:]) / sizes[len(PARTS)] ** 2)
-        return np.asarray(sizes[2] * same_draw + sizes[3] * (same_draw & self._same_pool) * near)
+        (sizes, _, near), same_draw = self._measure(theta), first[:, None] == second
+        return np.asarray(sizes[2] * same_draw + sizes[3] * (same_draw & self._same_pool) * _matern(near))
 
     def differentiate(self, theta: Floats, draws: Places) -> list[Floats]:
         """Derivatives by each parameter, for one list of cells; the first five are also the parts themselves."""
-        sizes = np.exp(theta)
-        scaled = self._scaled(sizes)
-        together = np.asarray(sum(scaled))
-        same_draw = draws[:, None] == draws
-        shared = same_draw & self._same_pool
-        near = np.asarray(sum(self._apart[1:]) / sizes[len(PARTS)] ** 2)
+        (sizes, scaled, near), same_draw = self._measure(theta), draws[:, None] == draws
+        together, shared = np.asarray(sum(scaled)), sizes[3] * (same_draw & self._same_pool)
         falls = sizes[0] * _matern_slope(together)
         return [
-            sizes[0] * _matern(together),
-            sizes[1] * self._same_cell,
-            sizes[2] * same_draw,
-            sizes[3] * shared * _matern(near),
-            sizes[4] * np.eye(draws.size),
-            sizes[3] * shared * _matern_slope(near) * near,
-            *(falls * part for part in scaled),
-        ]
+            sizes[0] * _matern(together), sizes[1] * self._same_cell, sizes[2] * same_draw, shared * _matern(near),
+            sizes[4] * np.eye(draws.size), shared * _matern_slope(near) * near, *(falls * part for part in scaled),
+        ]  # fmt: skip
 
 
 def _matern(squares: Floats) -> Floats:

@@ -217,10 +217,8 @@ def join_confirmations(folds: Sequence[ConfirmationTrials], best: Cell) -> Confi
         return None
     failed = len(joined) - len(trials)
     lost = f" {failed} of {len(joined)} trials are left out, because a fold lacks them." if failed else ""
-    return confirm_cell(
-        trials,
-        best,
-        fresh_draws=all(fold.fresh_draws for fold in folds),
+    return replace(
+        confirm_cell(trials, best, fresh_draws=all(fold.fresh_draws for fold in folds)),
         note=f"{write_choices([fold.cell for fold in folds])} So this is the worth of choosing this way.{lost}",
         folds=len(folds),
         looks=max((fold.looks for fold in folds), key=len),

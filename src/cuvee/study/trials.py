@@ -325,9 +325,8 @@ def conclude_confirmation(study: Study, found: ConfirmationTrials | None) -> Con
     if all(trial.cell != found.cell for trial in trials):
         study.note(f"every trial of {found.cell.key!r} on the locked test failed: it is unconfirmed")
         return None
-    confirmed = confirm_cell(
-        trials, found.cell, fresh_draws=found.fresh_draws, looks=found.looks, planned=found.planned
-    )
+    confirmed = confirm_cell(trials, found.cell, fresh_draws=found.fresh_draws)
+    confirmed = replace(confirmed, looks=found.looks, planned=found.planned)
     with open_judge(study, found.test, read_rubric(study.config.evaluate.rubric)) as judge:
         if judge is None:
             return confirmed
