@@ -90,17 +90,12 @@ def make_table(
     return table
 
 
-def measure_columns(heads: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> list[int]:
-    """How wide each column of a table is, with the space between two."""
-    return [max(cell_len(str(row[i])) for row in (heads, *rows)) + 2 for i in range(len(heads))]
-
-
-def fold_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> list[Table]:
+def fold_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Table]:
     """A table, or several that each fit the terminal: all have the first column, and as many others as there is room.
 
     Nothing is folded in a file or a pipe.
     """
-    widths = measure_columns(heads, rows)
+    widths = [max(cell_len(row[i]) for row in (heads, *rows)) + 2 for i in range(len(heads))]
     parts: list[list[int]] = [[]]
     for column in range(1, len(heads)):
         if parts[-1] and sum(widths[i] for i in (0, *parts[-1], column)) + 1 > out.width:

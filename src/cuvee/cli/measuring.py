@@ -117,10 +117,12 @@ class Computing:
     def open_workers(self, ctx: typer.Context) -> Iterator[WorkerPool | None]:
         """Workers to spread over; None where all is done here."""
         kind = options.choose_name(self.execute, get_args(ExecutorKind), "--execute")
-        if kind != "ray":
-            refuse_options(ctx, ["address"], "it goes with --execute ray")
+        options.refuse_idle(
+            ctx,
+            address=kind != "ray" and "it goes with --execute ray",
+            workers=kind == "local" and "it goes with --execute processes or ray",
+        )
         if kind == "local":
-            refuse_options(ctx, ["workers"], "it goes with --execute processes or ray")
             yield None
             return
         with open_executor(cast("ExecutorKind", kind), Terms(workers=self.workers), address=self.address) as executor:
@@ -157,32 +159,27 @@ def measure(
     name = (target or measuring.embeddings or Path("nothing")).name
     if target is None:
         refuse_options(ctx, [*GROUPED, "held_out", "prompts", "by", "reader"], "there are no texts, only vectors")
-    with console.Display() as display, computing.open_workers(ctx) as workers:
-        try:
-            subject = replace(measuring.load(ctx, target, columns, workers), listen=display.watch)
-            cells = None if measuring.by is None else _read_cells(subject.corpus, target, measuring.by)
-            subject = room.draw_rows(subject, measuring.rows)
-            _note_few_groups(subject, columns.group, display)
-            by = measuring.by or ""
-            in_rows = by in room.FIELDS and cells is None and by not in subject.corpus.own.column_names
-            part_of = None if not by or in_rows else room.parts_of(subject.corpus, by, cells)
-            found = room.measure_subject(subject, measuring.metric, name=name, findings=True)
-            found = replace(found, findings=show.name_file(found.findings, target))
-            parts = {} if part_of is None else room.measure_parts(subject, part_of, measuring.metric)
-            parts = room.measure_fields(subject, by, measuring.metric) if in_rows else parts
-            if written.page is not None:
-                from cuvee.report.corpus_page import render_measurement
+    by = measuring.by or ""
+    with console.Display() as display, computing.open_workers(ctx) as workers, options.explaining(f"{name}: "):
+        subject = replace(measuring.load(ctx, target, columns, workers), listen=display.watch)
+        cells = None if not by else _read_cells(subject.corpus, target, by)
+        subject = room.draw_rows(subject, measuring.rows)
+        _note_few_groups(subject, columns.group, display)
+        in_rows = by in room.FIELDS and cells is None and by not in subject.corpus.own.column_names
+        part_of = None if not by or in_rows else room.parts_of(subject.corpus, by, cells)
+        found = room.measure_subject(subject, measuring.metric, name=name, findings=True)
+        found = replace(found, findings=show.name_file(found.findings, target))
+        parts = {} if part_of is None else room.measure_parts(subject, part_of, measuring.metric)
+        parts = room.measure_fields(subject, by, measuring.metric) if in_rows else parts
+        if written.page is not None:
+            from cuvee.report.corpus_page import render_measurement
 
-                against = measuring.against.name if measuring.against else ""
-                made_by = options.told_command(ctx)
-                told = {"by": by or "label", "reproduce": made_by, "against_name": against}
-                page = room.gather_page(subject, found, parts, **told)
-                replace_text(written.page, render_measurement(page))
-            if written.examples is not None:
-                scored = room.tabulate_examples(subject.corpus, room.score_examples(subject))
-                write_table(scored, written.examples, guard_cells=written.guard_cells)
-        except ValueError as exc:  # an option that asks for what these files cannot give
-            raise ConfigError(f"{name}: {exc}") from exc
+            against, made_by = measuring.against.name if measuring.against else "", options.told_command(ctx)
+            page = room.gather_page(subject, found, parts, by=by or "label", reproduce=made_by, against_name=against)
+            replace_text(written.page, render_measurement(page))
+        if written.examples is not None:
+            scored = room.tabulate_examples(subject.corpus, room.score_examples(subject))
+            write_table(scored, written.examples, guard_cells=written.guard_cells)
     written(
         show.measurement_object(found) | ({"parts": _objects(parts)} if parts else {}),
         *show.list_findings(found.findings),
@@ -245,22 +242,19 @@ def compare(
     for name, path in named.items():
         corpora[name] = corpus = columns.load(path)
         columns = columns.like(corpus)
-    with console.Display() as display:
-        try:
-            found = room.compare_corpora(
-                corpora,
-                against=columns.load_other(how.against) if how.against else None,
-                encoder=load_encoder(how.encoder),
-                metrics=how.metric,
-                rows=how.rows,
-                words=how.words,
-                match_lengths=how.match_lengths,
-                draws=how.draws,
-                seed=how.seed,
-                progress=partial(display.watch, "compare"),
-            )
-        except ValueError as exc:
-            raise ConfigError(str(exc)) from exc
+    with console.Display() as display, options.explaining():
+        found = room.compare_corpora(
+            corpora,
+            against=columns.load_other(how.against) if how.against else None,
+            encoder=load_encoder(how.encoder),
+            metrics=how.metric,
+            rows=how.rows,
+            words=how.words,
+            match_lengths=how.match_lengths,
+            draws=how.draws,
+            seed=how.seed,
+            progress=partial(display.watch, "compare"),
+        )
     about = [(named.get(each.sentence.partition(": ")[0]), each) for each in found.findings]
     found = replace(found, findings=tuple(told for path, each in about for told in show.name_file([each], path)))
     tell(found, *show.list_comparison(found))

@@ -84,11 +84,9 @@ class Splitting:
         """The cluster of near-duplicates that each row is in."""
         if self.near is None:
             return None
-        try:
+        with options.explaining(f"--near {self.near:g} with encoder {self.encoder}: "):
             unit = unit_rows(load_encoder(self.encoder).encode(corpus.texts))
             return list(find_near_duplicates(unit, self.near).tolist())
-        except ValueError as exc:
-            raise ConfigError(f"--near {self.near:g} with encoder {self.encoder}: {exc}") from exc
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,13 +255,14 @@ def select(
     """Filter a pool and choose rows of it: at levels of diversity, at a value, nearest to real data, or plainly."""
     output.check(ctx)
     choosing.check(ctx)
-    if cleaning.no_dedupe:
-        refuse_options(ctx, ["near"], "it goes with removing repeated rows, which --no-dedupe leaves out")
-    if cleaning.keep_degenerate:
-        refuse_options(ctx, ["prompts"], "it goes with removing degenerate rows, which --keep-degenerate leaves out")
-    if not cleaning.held_out or cleaning.real is None:
-        refuse_options(ctx, ["no_set_test"], "without both --held-out and --real there is no such test")
-    options.check_pairs(ctx, reader_agrees="reader")
+    options.refuse_idle(
+        ctx,
+        near=cleaning.no_dedupe and "it goes with removing repeated rows, which --no-dedupe leaves out",
+        prompts=cleaning.keep_degenerate
+        and "it goes with removing degenerate rows, which --keep-degenerate leaves out",
+        no_set_test=not (cleaning.held_out and cleaning.real) and "it goes with --held-out and --real together",
+        reader_agrees=cleaning.reader is None and "it goes with --reader",
+    )
     if cleaning.per_group is not None and columns.group is None:
         raise ConfigError("--per-group needs --group COLUMN")
     columns = columns.checked(ctx, pool, cleaning.real, *(cleaning.held_out or ()))
@@ -271,10 +270,8 @@ def select(
     columns, corpus = columns.like(corpus), corpus.with_columns(origin=["synthetic"] * len(corpus))
     real = columns.load_other(cleaning.real) if cleaning.real is not None else None
     held_out = [columns.load_other(path) for path in cleaning.held_out or ()]
-    try:
+    with options.explaining():
         filters = cleaning.filters(corpus.task, real, held_out, choosing.seed, output.out)
-    except ValueError as exc:
-        raise ConfigError(str(exc)) from exc
     encoder = load_encoder(choosing.encoder)
     filtered = room.apply_filters(corpus, filters, encode=encoder.encode)
     if cleaning.removed is not None:
@@ -338,10 +335,8 @@ class Mixing:
 
         if self.amount is None:
             return self.share
-        try:
+        with options.explaining("--amount: "):
             (given,) = check_amounts(int(self.amount) if self.amount.isdecimal() else self.amount)
-        except ValueError as exc:
-            raise ConfigError(f"--amount: {exc}") from exc
         amount = read_amount(given, rows_per_label)
         return None if amount is None else share_of(amount)
 
@@ -365,7 +360,7 @@ class Mixing:
         if self.dedupe:
             others = once.corpus
         share, fewer = self.find_share(max(count_strata(rows).values())), self.amount is not None and not again
-        with options.naming(synthetic):
+        with options.naming(synthetic), options.explaining("--"):
             blend = room.mix_corpora(
                 rows, others, share=share, amount="all" if share is None else None, regime=regime, seed=self.seed,
                 allow_repeats=again, allow_fewer=fewer,
@@ -409,10 +404,6 @@ def mix(
         refuse_options(ctx, ["share"], "--amount says how much")
         if regime == "replace":
             raise ConfigError("--amount counts rows added to the real ones; with --regime replace give --share")
-    elif how.share == 1 and regime == "augment":
-        raise ConfigError(
-            "--share 1: augment keeps all real rows, so it is never reached; lower it or --regime replace"
-        )
     columns = columns.checked(ctx, real, synthetic)
     options.check_guard(ctx, out.suffix)
     is_folder = out.suffix not in OUTPUTS

@@ -122,6 +122,13 @@ def refuse_options(ctx: typer.Context, names: Iterable[str], why: str) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} has no effect here: {why}")
 
 
+def refuse_idle(ctx: typer.Context, **why: str | bool) -> None:
+    """Refuse options that would have no effect: option -> why it has none; empty or False where it has one."""
+    for name, told in why.items():
+        if told:
+            refuse_options(ctx, [name], str(told))
+
+
 def refuse_others(ctx: typer.Context, *allowed: str, why: str = IN_STUDY) -> None:
     """Refuse all options that were given, except those allowed, ``--json``, ``--trust``, ``--quiet``."""
     refuse_options(ctx, (name for name in ctx.params if name not in (*allowed, "json", "trust", "quiet")), why)
@@ -129,9 +136,8 @@ def refuse_others(ctx: typer.Context, *allowed: str, why: str = IN_STUDY) -> Non
 
 def check_pairs(ctx: typer.Context, **needs: str) -> None:
     """Refuse options without the one that each of them goes with."""
-    for name, other in needs.items():
-        if not is_given(ctx, other):
-            refuse_options(ctx, [name], f"it goes with --{other.replace('_', '-')}")
+    why = {name: f"it goes with --{other.replace('_', '-')}" for name, other in needs.items()}
+    refuse_idle(ctx, **{name: not is_given(ctx, needs[name]) and told for name, told in why.items()})
 
 
 def choose_name(given: str, valid: Sequence[C], option: str) -> C:
@@ -208,6 +214,15 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except InputError as exc:
         raise InputError(f"{path}: {exc}") from exc
+
+
+@contextmanager
+def explaining(where: str = "") -> Iterator[None]:
+    """Make an error of the user's of what a function says that is given what it cannot use, after ``where``."""
+    try:
+        yield
+    except ValueError as exc:
+        raise ConfigError(f"{where}{exc}") from exc
 
 
 # --- groups of options ---
@@ -310,14 +325,12 @@ class Hub:
 
     def describe(self, ctx: typer.Context, name: str) -> CardFacts:
         """The facts of a card, checked before anything is made."""
-        from cuvee.report import CardFacts, Licences
+        from cuvee.report import CardFacts, Licences, is_language
 
         check_pairs(ctx, public="push")
-        try:
+        with explaining("--licence: "):
             terms = Licences(blend=self.licence)
-        except ValueError as exc:
-            raise ConfigError(f"--licence: {exc}") from exc
-        try:
-            return CardFacts(name=name, version=__version__, languages=self.language or [], licences=terms)
-        except ValueError as exc:
-            raise ConfigError(str(exc).replace("languages has", "--language is")) from exc
+        for code in self.language or ():
+            if not is_language(code):
+                raise ConfigError(f"--language is {code!r}; give ISO 639 codes such as en or pt-BR")
+        return CardFacts(name=name, version=__version__, languages=self.language or [], licences=terms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import string
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -15,10 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cuvee.characters import visible, visible_lines
-from cuvee.cli.console import fold_table, make_table, measure_columns, note, out
+from cuvee.cli.console import fold_table, make_table, note, out
 from cuvee.records import (
     Advice,
-    Cell,
     Comparison,
     Composition,
     Estimate,
@@ -26,8 +25,8 @@ from cuvee.records import (
     Finding,
     Measurement,
     Ranking,
-    name_score,
 )
+from cuvee.report.tables import write_seconds
 
 _HEADS = {
     "vendi_q1": "Vendi\nq=1",
@@ -39,17 +38,6 @@ _HEADS = {
     "label_agreement": "label\nagrees",
     "leakage": "leaks",
 }
-_VARYING: dict[str, Callable[[Cell], str]] = {
-    "rows": lambda cell: str(cell.rows_per_label),
-    "loss": lambda cell: cell.loss,
-    "trainer": lambda cell: cell.trainer,
-    "scope": lambda cell: cell.scope.split()[-1] if cell.dial else "",  # pool, recipe; real rows are alike in both
-}
-_KINDS = {
-    "synthetic-only": "{0.dial}={0.level} alone", "real-only": "real rows", "real-duplicated": "real repeated",
-    "untuned": "untuned model",
-}  # fmt: skip
-_SHOWN = 8
 _ABOUT_SHAPES = (
     "(A shape compares levels with each other. Whether the best blend beats the real rows is another question.)"
 )
@@ -118,40 +106,18 @@ def tabulate_measurements(measurements: Mapping[str, Measurement]) -> Table:
 
 
 def list_comparison(comparison: Comparison) -> Iterable[RenderableType]:
-    """Findings, numbers side by side, each corpus less the first one, and the ranking; a sure difference is bold."""
-    names, legend = _short_names(comparison.names)
-    first = names[0]
-    how = [f"{comparison.rows} rows each", f"encoder {comparison.encoder}"]
-    how += [f"mean of {comparison.draws} draws"] if comparison.draws > 1 else []
-    how += [f"words after the first {comparison.words} do not count in lexical numbers"] if comparison.words else []
-    heads = ["metric", *names, *(f"{name} - {first}" for name in names[1:])]
-    rows, short = (
-        [
-            [
-                metric,
-                *("" if e is None else f"{e.value:.4g}" for e in values),
-                *(_difference(e, brief=brief) for e in comparison.differences[metric][1:]),
-            ]
-            for metric, values in comparison.values.items()
-        ]
-        for brief in (False, True)
-    )
-    if sum(measure_columns(heads, rows)) > out.width:
-        rows, how = short, [*how, "*: the 95% interval of the difference spans no zero"]
+    """Findings, numbers side by side, each corpus less the first one, and the ranking; many names as letters."""
+    names = comparison.names
     yield from list_findings(comparison.findings)
-    yield from legend
-    yield from fold_table(", ".join(how), heads, rows)
+    if len(names) > 2:
+        names = tuple(string.ascii_uppercase[i] if i < 26 else f"Z{i - 25}" for i in range(len(names)))
+        yield from (f"{letter} = {name}" for letter, name in zip(names, comparison.names, strict=True))
+    short = replace(comparison, names=names)
+    heads, *rows = short.table
+    yield from fold_table(short.caption, heads, rows)
     yield from map(note, comparison.notes)
     if comparison.ranking is not None:
         yield from _list_ranking(comparison.ranking, dict(zip(comparison.names, names, strict=True)))
-
-
-def _short_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Letters for more than two corpora, and what they stand for."""
-    if len(names) <= 2:
-        return [*names], []
-    letters = [string.ascii_uppercase[i] if i < 26 else f"Z{i - 25}" for i in range(len(names))]
-    return letters, [f"{letter} = {name}" for letter, name in zip(letters, names, strict=True)]
 
 
 def _list_ranking(ranking: Ranking, names: Mapping[str, str]) -> Iterable[RenderableType]:
@@ -167,30 +133,6 @@ def _list_ranking(ranking: Ranking, names: Mapping[str, str]) -> Iterable[Render
         yield f"No pool has rows like these real rows ({100 * ranking.lacking_share:.1f}% of the real rows are so):"
         yield from (f"  {visible(text)}" for text in ranking.lacking)
     yield Text(ranking.finding.remedy, style="bold")
-
-
-def _difference(estimate: Estimate | None, *, brief: bool) -> str | Text:
-    """With its interval or, where there is no room, a star in place of one that spans no zero."""
-    if estimate is None:
-        return ""
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:+.3g}"
-    is_sure = estimate.low > 0 or estimate.high < 0
-    end = ("*" if is_sure else " ") if brief else f" [{estimate.write_interval('+.3g')}]"
-    return Text(f"{estimate.value:+.3g}{end}", style="bold" if is_sure else "")
-
-
-_SIZES = ((86_400, "days"), (3_600, "hours"), (60, "min"))
-
-
-def tell_seconds(seconds: float | None) -> str:
-    """Seconds as a person says them."""
-    if seconds is None:
-        return "not known"
-    for size, unit in _SIZES:
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
 def list_advice(
@@ -219,24 +161,11 @@ def list_advice(
     yield Text(f"Verdict: {advice.sentence}", style="bold")
     if advice.edge is not None:
         took = advice.edge.part * seconds.get("generate", 0.0)
-        yield Text(write_edge(advice.edge, advice.score, takes=tell_seconds(took) if took else ""))
+        yield Text(write_edge(advice.edge, advice.score, takes=write_seconds(took) if took else ""))
 
 
 def _tabulate_cells(advice: Advice) -> Table:
-    """The best cells and the real rows; what all cells have in common needs no column."""
-    score = "acc." if advice.score == "accuracy" else name_score(advice.score)
-    varying = [name for name, read in _VARYING.items() if len({read(s.cell) for s in advice.cells}) > 1]
-    ranked = sorted(advice.cells, key=lambda s: -s.accuracy)
-    rows = []
-    for summary in [*ranked[:_SHOWN], *(s for s in ranked[_SHOWN:] if s.cell.kind in ("real-only", "untuned"))]:
-        cell = summary.cell
-        gains = {g.over: f"{100 * g.value:+.1f} [{100 * g.low:.1f},{100 * g.high:.1f}]" for g in summary.gains}
-        name, read = _KINDS.get(cell.kind, "{0.dial}={0.level}").format(cell), [_VARYING[v](cell) for v in varying]
-        over = [gains.get(baseline, "") for baseline in ("real-only", "real-duplicated")]
-        row = [name, f"{summary.share:.2f}", *read, f"{100 * summary.accuracy:.1f}%", *over]
-        if row not in rows:
-            rows.append(row)
-    heads = ["cell", "share", *varying, score, "over real rows", "over repeated"]
+    heads, *rows = advice.table
     table = make_table("best cells, and the real rows (validation; gains in points)", heads, rows)
     for column in table.columns[-2:]:
         column.min_width, column.no_wrap, column.overflow = 12, False, "fold"

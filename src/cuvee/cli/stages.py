@@ -32,6 +32,7 @@ from cuvee.cli.options import (
     refuse_options,
 )
 from cuvee.errors import ConfigError, InputError, TrialsFailed
+from cuvee.report.tables import write_seconds
 
 if TYPE_CHECKING:
     from cuvee.config.schema import StudyConfig
@@ -186,25 +187,22 @@ def _tell_study(
     from cuvee.study.status import account_folder
 
     folder, seconds = flow.study.folder.path, flow.study.stages.seconds
-    has_blend = failed is None and flow.result.blend is not None
-    written = {"report": str(folder / "report.html")} | ({"blend": str(folder / "blend")} if has_blend else {})
-    model = None if failed is not None else flow.result.model
-    written |= {} if model is None else {"model": str(model)}
-    spent = {"generation": account_folder(folder), "seconds": seconds}
-    whole = {**advice_to_json(flow.advice), **written, **spent, **(more or {})}
+    advice, written = advice_to_json(flow.advice), {"report": folder / "report.html"}
+    spent = {"generation": account_folder(folder), "seconds": seconds, **(more or {})}
     if failed is not None:
-        tell(whole)
+        tell({**advice, **written, **spent})
         raise failed
     result = flow.result
+    written |= {} if result.blend is None else {"blend": folder / "blend"}
+    written |= {} if result.model is None else {"model": result.model}
     tell(
-        {"findings": result.findings, **whole},
+        {"findings": result.findings, **advice, **written, **spent},
         *show.list_advice(result.advice, seconds, result.findings[len(result.advice.findings) :]),
         show.tabulate_measurements(result.measurements),
         *show.list_failed(result.failed, folder),
         *([] if result.composition is None else [rich.text.Text(str(result.composition))]),
         result.blend_line,
-        f"report: {result.report}",
-        *([] if model is None else [f"model: {model}"]),
+        *(f"{name}: {path}" for name, path in written.items() if name != "blend"),
         *lines,
     )
     parts = [f"{stage} {taken:.0f}" for stage, taken in seconds.items()]
@@ -322,8 +320,9 @@ def _tell_power(plans: Sequence[PowerPlan]) -> list[str]:
 
 def _tabulate_plan(found: StudyPlan) -> Table:
     held, time, llm = "held-out" if found.rows.folds > 1 else "locked test", found.time, found.llm
-    rows = [("time of what is known, about", show.tell_seconds(time.total))]
-    rows += [(f"  {name}", show.tell_seconds(getattr(time, name))) for name in ("trials", "generating", "embedding")]
+    times = {"time of what is known, about": time.total, "  trials": time.trials}
+    times |= {"  generating": time.generating, "  embedding": time.embedding}
+    rows = [(name, "not known" if seconds is None else write_seconds(seconds)) for name, seconds in times.items()]
     if llm.dials:
         rows += [
             ("cost, about", "not known" if llm.cost is None else f"{llm.cost:,.4g} {llm.currency}".rstrip()),

@@ -13,6 +13,7 @@ from typer import Argument, Option
 from cuvee.cli import console, show
 from cuvee.cli.options import Tell, expand_options, may_trust
 from cuvee.errors import ConfigError, CuveeError, InputError
+from cuvee.report.tables import write_seconds
 from cuvee.study.status import RunStatus, account_folder, gather_progress, read_status
 
 _HOST = "127.0.0.1"
@@ -41,7 +42,7 @@ def list_status(found: RunStatus) -> list[tuple[str, str] | None]:
     rows: list[tuple[str, str] | None] = [(f"stage {found.stage}, {found.unit}", done)]
     if found.stage_s is not None and found.done and found.total is not None:
         left = found.stage_s * (found.total - found.done) / found.done
-        rows.append((f"time left of {found.stage}, about", show.tell_seconds(left)))
+        rows.append((f"time left of {found.stage}, about", write_seconds(left)))
     rows += [None, ("draws", found.draws or "chosen once the first trials are timed")]
     rows += [("trials finished", f"{found.trials.done}"), ("trials failed", f"{found.trials.failed}")]
     rows += [] if found.generation is None else [None, *found.generation.list_rows()]

@@ -9,14 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.corpus import first_same
-from cuvee.defects import (
-    COPY,
-    GROUNDED,
-    SetLeakFinder,
-    degenerate_rows,
-    grounded_shares,
-    pair_reason,
-)
+from cuvee.defects import COPY, GROUNDED, SetLeakFinder, degenerate_rows, grounded_shares, pair_reason
 from cuvee.errors import TrainingError
 from cuvee.fingerprint import derive_seed
 from cuvee.measure import intervals

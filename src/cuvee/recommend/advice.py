@@ -44,29 +44,11 @@ from dataclasses import replace
 import numpy as np
 
 from cuvee.recommend import cells, statistics, wording
-from cuvee.recommend.confirming import find_level, judge_confirmation
+from cuvee.recommend.confirming import Judgement, find_level, judge_confirmation
 from cuvee.recommend.leaning import find_lean, find_shared_part
 from cuvee.recommend.shapes import DIVERSITY, check_manipulation, test_slices
-from cuvee.records import (
-    UNORDERED,
-    Advice,
-    Cell,
-    Confirmation,
-    Gain,
-    Measurement,
-    ShapeTest,
-    Trial,
-    TrialFailure,
-)
-from cuvee.records.advice import (
-    Decision,
-    DrawKind,
-    Edge,
-    RankAgreement,
-    RowsFinding,
-    SensitivityRow,
-    SensitivityTable,
-)
+from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Gain, Measurement, Trial, TrialFailure
+from cuvee.records.advice import Decision, DrawKind, Edge, RankAgreement, RowsFinding, SensitivityRow, SensitivityTable
 
 Tables = Mapping[Cell, cells.CellTable]
 
@@ -219,18 +201,18 @@ def decide(
     confirmed = confirmation is not None and confirmation.cell == best
     if confirmation is not None and confirmed:
         judged = judge_confirmation(confirmation, validated[best], delta=delta, alpha=alpha)
-        gains, level, shown, ruled_out = judged.gains, judged.level, judged.shown, judged.ruled_out
     else:
-        gains, level = validated[best], alpha
+        own = validated[best]
         adjusted = statistics.adjust_holm([_find_p_value(validated[c]) for c in candidates])
-        shown = adjusted[candidates.index(best)] <= alpha and all(gain.speaks_of_draws for gain in gains)
-        shown = shown and not unconfirmed
-        ruled_out = unconfirmed != wording.SEARCHED and _is_any_ruled_out(gains, delta, level)
+        shown = adjusted[candidates.index(best)] <= alpha and all(gain.speaks_of_draws for gain in own)
+        ruled_out = unconfirmed != wording.SEARCHED and _is_any_ruled_out(own, delta, alpha)
+        judged = Judgement(gains=own, level=alpha, shown=shown and not unconfirmed, ruled_out=ruled_out)
+    gains, level, ruled_out = judged.gains, judged.level, judged.ruled_out
     tested, still_open = level, tuple[Cell, ...]()
     if ruled_out:
         left = [c for c in candidates if c != best and not _is_any_ruled_out(validated[c], delta, alpha)]
         still_open = tuple(_rank(grid, left))
-    decision: Decision = "use" if shown and not ruled_out else "underpowered"
+    decision: Decision = "use" if judged.shown and not ruled_out else "underpowered"
     if ruled_out and not still_open:
         decision = "do-not-use"
     remedy = None
@@ -371,34 +353,18 @@ def compare_advice(base: Advice, variants: Mapping[str, Advice]) -> SensitivityT
         variants: name (``trainer encoder``, ``metric dcscore``, ``equal epochs``) -> advice under that choice.
     """
     rows = tuple(_compare(name, base, other) for name, other in variants.items())
-    return SensitivityTable(base=_make_row("base", base), rows=rows)
-
-
-def _make_row(name: str, advice: Advice, *, flips: Sequence[str] = (), unsettled: Sequence[str] = ()) -> SensitivityRow:
-    return SensitivityRow(
-        variant=name,
-        decision=advice.decision,
-        best=None if advice.best is None else advice.best.cell,
-        gains=() if advice.best is None else advice.best.gains,
-        shapes=_read_shapes(advice),
-        two_lines=_read_lines(advice),
-        flips=tuple(flips),
-        unsettled=tuple(unsettled),
-    )
+    return SensitivityTable(base=_compare("base", base, base), rows=rows)
 
 
 def _read_shapes(advice: Advice) -> dict[str, str]:
     """Dial -> the verdict on its shape, which says nothing where its levels do not differ."""
-    return {shape.dial: _read(shape, shape.verdict) for shape in advice.shapes}
+    return {s.dial: s.verdict if s.interpreted else "not interpreted" for s in advice.shapes}
 
 
 def _read_lines(advice: Advice) -> dict[str, str]:
     """Dial -> what the two-lines test shows."""
-    return {s.dial: _read(s, s.two_lines.shape) for s in advice.shapes if s.two_lines is not None}
-
-
-def _read(shape: ShapeTest, verdict: str) -> str:
-    return verdict if shape.interpreted else "not interpreted"
+    shown = [(s, s.two_lines.shape) for s in advice.shapes if s.two_lines is not None]
+    return {s.dial: shape if s.interpreted else "not interpreted" for s, shape in shown}
 
 
 def _list_conclusions(advice: Advice) -> dict[str, str]:
@@ -416,12 +382,22 @@ def _compare(name: str, base: Advice, other: Advice) -> SensitivityRow:
     theirs = _list_conclusions(other)
     for what, first in _list_conclusions(base).items():
         second = theirs.get(what, "underpowered" if what.startswith("shape of") else first)
-        is_open = bool({first, second} & {"underpowered", "not interpreted"})
+        found = unsettled if {first, second} & {"underpowered", "not interpreted"} else flips
         if first != second:
-            (unsettled if is_open else flips).append(what)
+            found.append(what)
         if what == "decision" and not _is_same_choice(base, other):
-            (unsettled if is_open else flips).append("best cell")
-    return replace(_make_row(name, other, flips=flips, unsettled=unsettled), ranks=compare_ranks(base, other))
+            found.append("best cell")
+    return SensitivityRow(
+        variant=name,
+        decision=other.decision,
+        best=None if other.best is None else other.best.cell,
+        gains=() if other.best is None else other.best.gains,
+        shapes=_read_shapes(other),
+        two_lines=_read_lines(other),
+        flips=tuple(flips),
+        unsettled=tuple(unsettled),
+        ranks=compare_ranks(base, other),
+    )
 
 
 def compare_ranks(base: Advice, other: Advice) -> RankAgreement | None:
@@ -462,16 +438,11 @@ def _is_same_choice(base: Advice, other: Advice) -> bool:
     """Whether each best cell is the other's, or not distinguishable from it; trainer and loss may differ."""
     if base.best is None or other.best is None:
         return base.best is other.best
-
-    def choices(advice: Advice) -> set[tuple[str | None, str | None, float]]:
-        found = [advice.best] if advice.best is not None else []
-        return {_place(summary.cell) for summary in (*found, *advice.not_distinguished)}
-
-    return _place(other.best.cell) in choices(base) or _place(base.best.cell) in choices(other)
-
-
-def _place(cell: Cell) -> tuple[str | None, str | None, float]:
-    return cell.dial, cell.level, cell.share
+    (ours, *our_rivals), (theirs, *their_rivals) = (
+        [(s.cell.dial, s.cell.level, s.cell.share) for s in (best, *advice.not_distinguished)]
+        for advice, best in ((base, base.best), (other, other.best))
+    )
+    return theirs in (ours, *our_rivals) or ours in their_rivals
 
 
 def summarise_rows(advice: Mapping[int, Advice]) -> tuple[RowsFinding, ...]:

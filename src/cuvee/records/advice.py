@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -329,23 +329,47 @@ class Advice(Shown):
         return tuple(each for each in found if each.sentence.strip("."))
 
     def __str__(self) -> str:
-        lines = [f"{self.decision}: {self.sentence}", *text_table(self._cells), *map("  {}".format, self._shapes)]
+        lines = [f"{self.decision}: {self.sentence}", *text_table(self.table), *map("  {}".format, self._shapes)]
         return "\n".join([*lines, *(f"{said}." for said in (self.today, self.avoid) if said)])
 
     def _repr_html_(self) -> str:
-        heads, *rows = self._cells
+        heads, *rows = self.table
         return html_list(self.findings) + html_table(self.sentence, heads, rows) + html_list(self._shapes)
 
     @property
-    def _cells(self) -> list[list[str]]:
-        """Heads, and a row for each of the ten best cells; gains in points."""
-        baselines = list(dict.fromkeys(gain.over for cell in self.cells for gain in cell.gains))
-        rows = [[name_score(self.score), "cell", *(f"over {name}" for name in baselines)]]
-        for cell in sorted(self.cells, key=lambda summary: -summary.accuracy)[:10]:
-            gains = {g.over: f"{100 * g.value:+.1f} [{100 * g.low:.1f}, {100 * g.high:.1f}]" for g in cell.gains}
-            rows.append([f"{100 * cell.accuracy:.1f}%", cell.cell.key, *(gains.get(name, "") for name in baselines)])
+    def table(self) -> list[list[str]]:
+        """Heads, then the best cells and the real rows; what all cells have in common needs no column."""
+        score = "acc." if self.score == "accuracy" else name_score(self.score)
+        varying = [name for name, read in _VARYING.items() if len({read(s.cell) for s in self.cells}) > 1]
+        rows, ranked = [["cell", "share", *varying, score, *_BASELINES.values()]], sorted(self.cells, key=_rank)
+        for summary in [*ranked[:_SHOWN], *(s for s in ranked[_SHOWN:] if s.cell.kind in ("real-only", "untuned"))]:
+            cell = summary.cell
+            gains = {g.over: f"{100 * g.value:+.1f} [{100 * g.low:.1f},{100 * g.high:.1f}]" for g in summary.gains}
+            name, read = _KINDS.get(cell.kind, "{0.dial}={0.level}").format(cell), [_VARYING[v](cell) for v in varying]
+            over = [gains.get(baseline, "") for baseline in _BASELINES]
+            row = [name, f"{summary.share:.2f}", *read, f"{100 * summary.accuracy:.1f}%", *over]
+            if row not in rows:
+                rows.append(row)
         return rows
 
     @property
     def _shapes(self) -> list[str]:
         return [f"{s.dial} at share {s.share:g}: {s.verdict}" for s in self.shapes]
+
+
+_SHOWN = 8
+_BASELINES = {"real-only": "over real rows", "real-duplicated": "over repeated"}
+_VARYING: dict[str, Callable[[Cell], str]] = {
+    "rows": lambda cell: str(cell.rows_per_label),
+    "loss": lambda cell: cell.loss,
+    "trainer": lambda cell: cell.trainer,
+    "scope": lambda cell: cell.scope.split()[-1] if cell.dial else "",  # pool, recipe; real rows are alike in both
+}
+_KINDS = {
+    "synthetic-only": "{0.dial}={0.level} alone", "real-only": "real rows", "real-duplicated": "real repeated",
+    "untuned": "untuned model",
+}  # fmt: skip
+
+
+def _rank(summary: CellSummary) -> float:
+    return -summary.accuracy

@@ -296,14 +296,15 @@ class Comparison(Shown):
     def __str__(self) -> str:
         found = [f"- {finding}" for finding in self.findings]
         notes = [f"note: {note}" for note in self.notes]
-        return "\n".join([*found, self._caption, *text_table([self._heads, *self._cells]), *notes])
+        return "\n".join([*found, self.caption, *text_table(self.table), *notes])
 
     def _repr_html_(self) -> str:
-        table = html_table(self._caption, self._heads, self._cells)
-        return html_list(self.findings) + table + html_list(self.notes)
+        heads, *rows = self.table
+        return html_list(self.findings) + html_table(self.caption, heads, rows) + html_list(self.notes)
 
     @property
-    def _caption(self) -> str:
+    def caption(self) -> str:
+        """Which corpora, and how they were compared."""
         parts = [f"n={self.rows} each", f"encoder={self.encoder}"]
         if self.draws > 1:
             parts.append(f"mean of {self.draws} draws")
@@ -312,15 +313,13 @@ class Comparison(Shown):
         return f"{', '.join(self.names)}  {'  '.join(parts)}"
 
     @property
-    def _heads(self) -> list[str]:
-        return ["metric", *self.names, *(f"{name} - {self.names[0]}" for name in self.names[1:])]
-
-    @property
-    def _cells(self) -> list[list[str]]:
-        return [
-            [metric, *map(_show, estimates), *(_show(e, sign="+") for e in self.differences[metric][1:])]
-            for metric, estimates in self.values.items()
-        ]
+    def table(self) -> list[list[str]]:
+        """Heads, then a row a metric: each corpus, and each less the first one."""
+        rows = [["metric", *self.names, *(f"{name} - {self.names[0]}" for name in self.names[1:])]]
+        for metric, estimates in self.values.items():
+            differences = (_show(e, sign="+") for e in self.differences[metric][1:])
+            rows.append([metric, *map(_show, estimates), *differences])
+        return rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

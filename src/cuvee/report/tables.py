@@ -241,9 +241,11 @@ def write_percent(value: float) -> str:
 
 
 def write_seconds(value: float) -> str:
-    """``8.2 s`` or ``3 min 20 s``."""
+    """``8.2 s``, ``3 min 20 s``, or ``2.5 hours``."""
     if value < 60:
         return f"{value:.1f} s"
+    if value >= 7200:
+        return f"{value / 3600:.1f} hours"
     minutes, seconds = divmod(round(value), 60)
     return f"{minutes} min {seconds:02d} s"
 
