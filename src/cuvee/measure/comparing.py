@@ -286,8 +286,9 @@ def count_words(corpus: Corpus) -> Counts:
 
 
 def _cut_texts(corpus: Corpus, words: int) -> Corpus:
+    """Each text up to the end of its first words; one that has no more comes back whole, closing punctuation too."""
     place = corpus.table.schema.get_field_index("text")
-    cut = pa.array([truncate_words(text, words) for text in corpus.texts], type=pa.string())
+    cut = pa.array([text[: end_of_tokens(text, words)] for text in corpus.texts], type=pa.string())
     return Corpus(corpus.table.set_column(place, corpus.table.schema.field(place), cut), corpus.task)
 
 
@@ -353,9 +354,7 @@ def plan_rows(word_counts: Mapping[str, Counts], *, rows: int | None, match_leng
         return RowPlan(rows=free, strata={}, quota=np.zeros(0, dtype=np.int64))
     held = {name: np.bincount(s, minlength=count) for name, s in strata.items()}
     quota = np.min(list(held.values()), axis=0).astype(np.int64)
-    possible = int(quota.sum())
-    obstacle = _find_obstacle(word_counts, strata, held, possible, smallest, rows)
-    if obstacle:
+    if obstacle := _find_obstacle(word_counts, strata, held, rows):
         note = f"lengths not matched: {obstacle}"
         return RowPlan(rows=free, strata={}, quota=np.zeros(0, dtype=np.int64), notes=(note,))
     shared = quota if rows is None else _share_out(quota, rows)
@@ -441,14 +440,10 @@ def _stratify(word_counts: Mapping[str, Counts], bins: int) -> dict[str, Counts]
 
 
 def _find_obstacle(
-    word_counts: Mapping[str, Counts],
-    strata: Mapping[str, Counts],
-    held: Mapping[str, Counts],
-    possible: int,
-    smallest: int,
-    rows: int | None,
+    word_counts: Mapping[str, Counts], strata: Mapping[str, Counts], held: Mapping[str, Counts], rows: int | None
 ) -> str:
     """Why lengths cannot be matched; empty where they can."""
+    possible, smallest = int(np.min(list(held.values()), axis=0).sum()), min(map(len, word_counts.values()))
     for name, counts in held.items():
         for empty in np.flatnonzero(counts == 0).tolist():
             there = np.concatenate([word_counts[k][strata[k] == empty] for k in held])
@@ -480,25 +475,6 @@ def _pick_matched(corpus: Corpus, strata: Counts, quota: Counts, seed: int) -> C
     order = np.lexsort((rng.permutation(len(corpus)), of_group))
     taken = [order[strata[order] == s][:wanted] for s, wanted in enumerate(quota.tolist())]
     return np.sort(np.concatenate(taken))
-
-
-# --- equal words ---
-def truncate_words(text: str, words: int) -> str:
-    """The text up to the end of its first ``words`` tokens, as ``split_tokens`` counts them.
-
-    Characters and punctuation between the kept tokens stay as they are. A text of at most ``words`` tokens comes
-    back whole, closing punctuation included.
-
-    Args:
-        text: any text.
-        words: tokens to keep, at least 1.
-
-    Raises:
-        ValueError: ``words`` below 1.
-    """
-    if words < 1:
-        raise ValueError(f"words is {words!r}; give a whole number of at least 1")
-    return text[: end_of_tokens(text, words)]
 
 
 # --- ranking pools before anything is trained ---
