@@ -173,7 +173,7 @@ def test_mix_refuses_a_blend_that_holds_held_out_rows(pool, headlines, tmp_path,
         (["--out", "folder", "--language", "english"], "--language is 'english'"),
         (["--out", "folder", "--public"], "--public has no effect here"),
         (["--task", "translation"], "--task is 'translation'"),
-        (["--share", "1"], "augment keeps all real rows"),
+        (["--share", "1"], "--share is 1, which augment cannot reach"),
     ],
 )
 def test_mix_refuses_options_without_effect(pool, headlines, tmp_path, capsys, monkeypatch, options, says):

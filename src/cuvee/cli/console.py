@@ -10,20 +10,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from rich import box
+from rich import box, progress
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TaskID,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
@@ -113,14 +102,14 @@ def note(text: str) -> Text:
     return Text(f"note: {visible_lines(text)}", style="yellow")
 
 
-class PlainColumn(ProgressColumn):
+class PlainColumn(progress.ProgressColumn):
     """A column of plain text about a stage."""
 
-    def __init__(self, read: Callable[[Task], str], style: str, *, cut: bool = False) -> None:
+    def __init__(self, read: Callable[[progress.Task], str], style: str, *, cut: bool = False) -> None:
         super().__init__(table_column=Column(no_wrap=True, overflow="ellipsis" if cut else "ignore"))
         self._read, self._style = read, style
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: progress.Task) -> Text:
         """The text as it is now."""
         return Text(visible(self._read(task)), style=self._style)
 
@@ -135,22 +124,22 @@ class Display:
 
     def __init__(self) -> None:
         self._ended = threading.Event()
-        self._progress = Progress(
-            SpinnerColumn(),
+        self._progress = progress.Progress(
+            progress.SpinnerColumn(),
             PlainColumn(lambda task: f"{task.description:<10}", "bold"),
-            BarColumn(bar_width=12),
-            MofNCompleteColumn(),
+            progress.BarColumn(bar_width=12),
+            progress.MofNCompleteColumn(),
             PlainColumn(lambda task: str(task.fields["unit"]), "none"),
             PlainColumn(lambda task: str(task.fields["rate"]), "dim"),
-            TimeElapsedColumn(),
+            progress.TimeElapsedColumn(),
             PlainColumn(lambda _: "left", "dim"),
-            TimeRemainingColumn(),
+            progress.TimeRemainingColumn(),
             PlainColumn(lambda task: str(task.fields["detail"]()), "dim", cut=True),
             console=err,
             transient=False,
             disable=err.quiet,
         )
-        self._tasks: dict[str, TaskID] = {}
+        self._tasks: dict[str, progress.TaskID] = {}
 
     def __enter__(self) -> Display:
         self._progress.start()

@@ -15,22 +15,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from typer import Argument, Context, Option
 
-from cuvee.cli import console, show
-from cuvee.cli.options import (
-    Columns,
-    Label,
-    Out,
-    Seed,
-    Target,
-    Tell,
-    Text,
-    expand_options,
-    find_study,
-    is_study,
-    may_trust,
-    open_shown,
-    refuse_options,
-)
+from cuvee.cli import console, options, show
+from cuvee.cli.options import Label, Out, Seed, Target, Tell, Text, expand_options, may_trust, open_shown
 from cuvee.errors import ConfigError, InputError, TrialsFailed
 from cuvee.report.tables import write_seconds
 
@@ -68,7 +54,7 @@ class Beginning:
             raise ConfigError("--base-url and --model go together: the address of an endpoint, and its model")
         if self.pool and self.base_url:
             raise ConfigError("--pool and --base-url both say where synthetic rows come from; give one of them")
-        corpus = Columns(text=self.text, label=self.label, task=self.task).load(data, labelled=True)
+        corpus = options.Columns(text=self.text, label=self.label, task=self.task).load(data, labelled=True)
         if corpus.task == "classification" and len(corpus.labels) == 1:
             raise InputError(
                 f"{data}: one label only ({corpus.labels[0]!r}); is the label in another column (--label)?"
@@ -115,10 +101,10 @@ def run(
     blend: Annotated[bool, Option("--blend", help="write a blend even if the advice is to use none")] = False,
 ) -> None:
     """Run a whole study, or continue one; of a file of rows, write its study.yaml and run that."""
-    if study.is_file() and not is_study(study):
+    if study.is_file() and not options.is_study(study):
         study = _begin(study, beginning)
     else:
-        refuse_options(ctx, [each.name for each in fields(Beginning)], "study.yaml says it")
+        options.refuse_options(ctx, [each.name for each in fields(Beginning)], "study.yaml says it")
     with open_shown(study, out) as flow:
         flow.wants_blend = blend
         failed = _finish(flow)
@@ -279,7 +265,7 @@ def plan(
         raise ConfigError(f"--disagreement is {disagreement:g}; give a fraction from 0 to 1")
     if spread is not None and pilot is not None:
         raise ConfigError("--spread and --pilot both say how gains vary between draws; give one of them")
-    path = find_study(study)
+    path = options.find_study(study)
     with console.err.status("timing one trial of each trainer, and a batch of requests"):
         found = plan_study(path, ask=ask, spread=spread, pilot=pilot, disagreement=disagreement)
     power = [
@@ -368,7 +354,7 @@ def collapse(
     if (study is None) == (model is None):
         raise ConfigError("give the file of an experiment, or --model gaussian, unigram or bigram; one of the two")
     if study is not None:
-        refuse_options(ctx, ["seed"], "an experiment takes it from its file")
+        options.refuse_options(ctx, ["seed"], "an experiment takes it from its file")
         out = out or (study if study.is_dir() else None)
         config = make_config(study / "collapse.yaml" if study.is_dir() else study, CollapseConfig)
     else:

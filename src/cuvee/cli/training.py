@@ -28,17 +28,8 @@ from cuvee.execute import Stages
 from cuvee.hub import CARD_FILE, is_own_card, open_hub, push_folder
 from cuvee.registry import nearest_name
 from cuvee.report import Reproduction, render_model_card
-from cuvee.train import (
-    LOSSES,
-    TASKS,
-    Predictor,
-    TrainSettings,
-    find_trainer,
-    is_deterministic,
-    load_predictor,
-    train_model,
-)
-from cuvee.train.settings import TextWriter, Trained
+from cuvee.train import LOSSES, TASKS, find_trainer, is_deterministic, load_predictor, train_model
+from cuvee.train.settings import Predictor, TextWriter, Trained, TrainSettings
 
 _NAMED = ("trainer", "loss", "steps", "seed", "source_weight")
 _OF_STUDIES = ("program",)

@@ -13,20 +13,7 @@ from cuvee.records import Advice, CellSummary, Estimate, Gain, Level, Measuremen
 from cuvee.report import charts, tables
 from cuvee.report.charts import Domain, Figure, Row, by_name, chart_of, draw_points, finite, name_colours, render_chart
 from cuvee.report.maps import draw_map
-from cuvee.report.tables import (
-    Design,
-    ReportData,
-    capitalise,
-    find_gain,
-    is_share,
-    list_rivals,
-    tell_standing,
-    write_gain,
-    write_number,
-    write_seconds,
-    write_size,
-    write_value,
-)
+from cuvee.report.tables import Design, ReportData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +45,7 @@ def render_progress(data: ReportData, state: str, rows: Sequence[tuple[str, str]
         state: how the study stands, in words.
         rows: names and numbers of its progress.
     """
-    parts = {"state": state, "rows": rows, "draw_amounts": draw_amounts, "capitalise": capitalise}
+    parts = {"state": state, "rows": rows, "draw_amounts": draw_amounts, "tables.capitalise": tables.capitalise}
     return charts.render_page("progress.html.j2", data, parts)
 
 
@@ -87,9 +74,9 @@ def list_cost(data: ReportData) -> list[tuple[str, str]]:
     """What the study took beside generating: trials, time."""
     each = f", in each of {data.folds} folds" if data.folds else ""
     cost = [(f"trials of all cells{each}", f"{sum(cell.trials for cell in data.advice.cells):,}")]
-    cost += [(f"time, {stage}", write_seconds(seconds)) for stage, seconds in data.record.seconds.items()]
+    cost += [(f"time, {stage}", tables.write_seconds(seconds)) for stage, seconds in data.record.seconds.items()]
     if data.record.seconds:
-        cost.append(("time, all these stages", write_seconds(sum(data.record.seconds.values()))))
+        cost.append(("time, all these stages", tables.write_seconds(sum(data.record.seconds.values()))))
     return cost
 
 
@@ -106,7 +93,7 @@ def gather_grid(data: ReportData) -> Grid:
     """The cells that charts compare."""
     own_first = sorted(data.compared, key=lambda c: c.cell.loss == "ce")
     return Grid(
-        blends=list_rivals(c for c in data.compared if c.cell.kind == "blend"),
+        blends=tables.list_rivals(c for c in data.compared if c.cell.kind == "blend"),
         real_only=next((c.accuracy for c in own_first if c.cell.kind == "real-only"), None),
         duplicated={c.cell.share: c.accuracy for c in reversed(own_first) if c.cell.kind == "real-duplicated"},
     )
@@ -122,7 +109,7 @@ def draw_verdict(data: ReportData) -> list[Figure]:
         gains += [(f"{g.over}, validation", g) for g in best.gains]
     if not gains:
         return []
-    small = write_size(data.design.counts_from)
+    small = tables.write_size(data.design.counts_from)
     caption = f"95% intervals. Within the band, a gain of at most {small} is too small to count."
     axis = alt.Axis(labelLimit=220, minExtent=165, ticks=False, domain=False, grid=False)
     y = alt.Y("name:N", sort=[name for name, _ in gains], title=None, axis=axis)
@@ -188,7 +175,7 @@ def draw_amounts(data: ReportData) -> list[Figure]:
         layers += draw_points(rows, x, y, series, scale=scale, line=2)
         if best is not None and best.cell.dial == dial:
             layers += _mark_best(data, best, x, y, shift.get(best.cell.level or "", 1.0))
-        title = f"{capitalise(data.score)} by amount: {dial}"
+        title = f"{tables.capitalise(data.score)} by amount: {dial}"
         figures.append(render_chart(alt.layer(*layers), title, rows, height=230, keys=series.keys))
     return figures
 
@@ -218,7 +205,7 @@ def draw_surface(data: ReportData) -> list[Figure]:
         return []
     for c in grid.blends:
         e = _find_estimate(data, c.cell.dial, c.cell.level, DIVERSITY)
-        pool = f"{c.cell.dial}={c.cell.level}" + ("" if e is None else f" ({write_number(e.value)})")
+        pool = f"{c.cell.dial}={c.cell.level}" + ("" if e is None else f" ({tables.write_number(e.value)})")
         row = _score_row(data, c) | {"pool": pool, "diversity": None if e is None else e.value}
         rows.append(row | {"amount": "all" if c.cell.whole else _write_amount(c.cell.amount), "at": c.cell.amount})
     partial, real = {row["amount"] for row in rows}, grid.real_only
@@ -236,7 +223,7 @@ def draw_surface(data: ReportData) -> list[Figure]:
     columns = sorted(
         {str(row["amount"]): float(row["at"] or 0) for row in rows}.items(), key=lambda e: (e[0] == "all", e[1])
     )
-    far = write_size(3 * data.design.counts_from)
+    far = tables.write_size(3 * data.design.counts_from)
     bands = {f"loses over {far}": charts.LOSS, "loses": charts.SLIGHT_LOSS, "too small to count": charts.GRID}
     bands |= {"gains": charts.SLIGHT_GAIN, f"gains over {far}": charts.GAIN}
     for row in rows:
@@ -263,7 +250,7 @@ def draw_surface(data: ReportData) -> list[Figure]:
         *marks,
         base.mark_text(fontSize=11).encode(x=x, y=y, text="text:N", color=ink),
     ]
-    title = f"{capitalise(data.score)} by amount and measured diversity"
+    title = f"{tables.capitalise(data.score)} by amount and measured diversity"
     caption = (
         "Each row is a pool, with its measured diversity (Vendi score, q = 1) in brackets, the most diverse above; "
         "colours are gains over the real rows alone, in points. Solid frame: the best blend; dashed: not distinguished "
@@ -283,13 +270,13 @@ def draw_diversity(data: ReportData) -> list[Figure]:
     rows: list[Row] = []
     for cell in grid.blends:
         e = _find_estimate(data, cell.cell.dial, cell.cell.level, DIVERSITY)
-        if e is not None and is_share(cell.cell.share, share):
+        if e is not None and tables.is_share(cell.cell.share, share):
             own: Row = {"dial": cell.cell.dial, "diversity": e.value, "left": finite(e.low), "right": finite(e.high)}
             rows.append(_score_row(data, cell) | own)
     if not rows:
         return []
     real = grid.real_only
-    repeated = next((score for s, score in grid.duplicated.items() if is_share(s, share)), None)
+    repeated = next((score for s, score in grid.duplicated.items() if tables.is_share(s, share)), None)
     ends = [v / 100 for row in rows for v in (row["score"], row["low"], row["high"]) if isinstance(v, float)]
     y, scale = _score_axis(data, _percent_domain([*ends, *(v for v in (real, repeated) if v is not None)]))
     x = alt.X("diversity:Q", title=_DIVERSITY, scale=alt.Scale(zero=False, nice=True), axis=charts.NUMBERS)
@@ -301,7 +288,7 @@ def draw_diversity(data: ReportData) -> list[Figure]:
         if value is not None
     ]
     caption = f"Cells at share {share:g}, by what was measured. Solid line: the real rows alone; dashed: repeated."
-    title = f"{capitalise(data.score)} by measured diversity"
+    title = f"{tables.capitalise(data.score)} by measured diversity"
     return [_draw_pools(data.level_ranks, rows, x, y, title, caption, scale=scale, below=rules)]
 
 
@@ -374,12 +361,12 @@ _ACROSS = alt.Axis(labelAngle=0, ticks=False, domain=False, grid=False)
 
 
 def _tell(estimate: Estimate) -> str:
-    shown = write_value(estimate)
+    shown = tables.write_value(estimate)
     return f"{shown.text} ({shown.small})" if shown.small else shown.text
 
 
 def _tell_gain(gain: Gain) -> str:
-    shown = write_gain(gain)
+    shown = tables.write_gain(gain)
     return f"{shown.text} points ({shown.small})"
 
 
@@ -389,13 +376,17 @@ def _tell_score(data: ReportData, score: float) -> str:
 
 def _score_row(data: ReportData, summary: CellSummary) -> Row:
     """Level, score, gain over real-only with its interval laid around the score, in percent, and all that in words."""
-    cell, gain, standing = summary.cell, find_gain(summary.gains, "real-only"), tell_standing(data, summary)
+    cell, gain, standing = (
+        summary.cell,
+        tables.find_gain(summary.gains, "real-only"),
+        tables.tell_standing(data, summary),
+    )
     low = None if gain is None else 100 * (summary.accuracy + gain.low - gain.value)
     high = None if gain is None else 100 * (summary.accuracy + gain.high - gain.value)
     words = [f"{cell.dial}={cell.level}, {_write_amount(_amount(summary.share))}", _tell_score(data, summary.accuracy)]
     words += [] if gain is None else [f"{_tell_gain(gain)} over the real rows alone"]
     estimate = _find_estimate(data, cell.dial, cell.level, DIVERSITY)
-    words += [] if estimate is None else [f"diversity {write_number(estimate.value)}"]
+    words += [] if estimate is None else [f"diversity {tables.write_number(estimate.value)}"]
     row: Row = {"level": cell.level, "score": 100 * summary.accuracy, "low": low, "high": high, "standing": standing}
     tip = ", ".join([*words, *filter(None, [standing])])
     return row | {"gain": None if gain is None else 100 * gain.value, "draws": summary.draws, "tip": tip}
