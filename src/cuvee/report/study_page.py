@@ -45,7 +45,7 @@ def render_progress(data: ReportData, state: str, rows: Sequence[tuple[str, str]
         state: how the study stands, in words.
         rows: names and numbers of its progress.
     """
-    parts = {"state": state, "rows": rows, "draw_amounts": draw_amounts, "tables.capitalise": tables.capitalise}
+    parts = {"state": state, "rows": rows, "draw_amounts": draw_amounts, "capitalise": tables.capitalise}
     return charts.render_page("progress.html.j2", data, parts)
 
 
