@@ -114,6 +114,10 @@ class PlainColumn(progress.ProgressColumn):
         return Text(visible(self._read(task)), style=self._style)
 
 
+def _write_rate(task: progress.Task) -> str:
+    return f"{task.speed:.1f}/s" if task.speed else ""
+
+
 class Display:
     """A listener that draws stage, units, rate, time left, and what is being spent on stderr.
 
@@ -130,7 +134,7 @@ class Display:
             progress.BarColumn(bar_width=12),
             progress.MofNCompleteColumn(),
             PlainColumn(lambda task: str(task.fields["unit"]), "none"),
-            PlainColumn(lambda task: str(task.fields["rate"]), "dim"),
+            PlainColumn(_write_rate, "dim"),
             progress.TimeElapsedColumn(),
             PlainColumn(lambda _: "left", "dim"),
             progress.TimeRemainingColumn(),
@@ -139,7 +143,7 @@ class Display:
             transient=False,
             disable=err.quiet,
         )
-        self._tasks: dict[str, progress.TaskID] = {}
+        self._tasks: dict[str, progress.Task] = {}
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -155,31 +159,29 @@ class Display:
         while not self._ended.wait(self.EVERY_S):
             for task in [task for task in self._progress.tasks if not task.finished]:
                 total = "" if task.total is None else f" of {task.total:,.0f}"
-                parts = [f"{task.completed:,.0f}{total} {task.fields['unit']}", task.fields["rate"]]
+                parts = [f"{task.completed:,.0f}{total} {task.fields['unit']}", _write_rate(task)]
                 parts += [f"{task.elapsed or 0.0:.0f} s", task.fields["detail"]()]
                 err.print(f"{task.description}: {', '.join(filter(None, parts))}", soft_wrap=True)
 
     def started(self, stage: str, unit: str) -> None:
         """A stage begins."""
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=None, unit=unit, rate="", detail=str)
+            self._progress.add_task(stage, total=None, unit=unit, detail=str)
+            self._tasks[stage] = self._progress.tasks[-1]
 
     def advanced(self, stage: str, done: int, total: int) -> None:
         """``done`` of ``total`` units are finished."""
-        task = self._progress.tasks[self._progress.task_ids.index(self._tasks[stage])]
-        rate = f"{task.speed:.1f}/s" if task.speed else ""
-        self._progress.update(self._tasks[stage], completed=done, total=total, rate=rate)
+        self._progress.update(self._tasks[stage].id, completed=done, total=total)
 
     def detailed(self, stage: str, detail: Callable[[], str]) -> None:
         """Show a detail beside the counter."""
-        self._progress.update(self._tasks[stage], detail=detail)
+        self._progress.update(self._tasks[stage].id, detail=detail)
 
     def finished(self, stage: str, seconds: float) -> None:
         """It ended; the seconds of all runs are printed at the end."""
         del seconds
-        task = self._progress.tasks[self._progress.task_ids.index(self._tasks[stage])]
-        if task.total is None:
-            self._progress.update(self._tasks[stage], completed=1, total=1)
+        if self._tasks[stage].total is None:
+            self.advanced(stage, 1, 1)
 
     def noted(self, message: str) -> None:
         """Something the user should know."""

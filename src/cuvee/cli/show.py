@@ -17,7 +17,7 @@ from rich.text import Text
 from cuvee.characters import visible, visible_lines
 from cuvee.cli.console import fold_table, make_table, note, out
 from cuvee.records import Advice, Comparison, Composition, Estimate, FailedTrials, Finding, Measurement, Ranking
-from cuvee.report.tables import write_seconds
+from cuvee.records.measurement import write_seconds
 
 _HEADS = {
     "vendi_q1": "Vendi\nq=1",

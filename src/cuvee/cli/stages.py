@@ -18,7 +18,7 @@ from typer import Argument, Context, Option
 from cuvee.cli import console, options, show
 from cuvee.cli.options import Label, Out, Seed, Target, Tell, Text, expand_options, may_trust, open_shown
 from cuvee.errors import ConfigError, InputError, TrialsFailed
-from cuvee.report.tables import write_seconds
+from cuvee.records.measurement import write_seconds
 
 if TYPE_CHECKING:
     from cuvee.config.schema import StudyConfig

@@ -6,15 +6,17 @@ import secrets
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from cuvee.cli import console, show
 from cuvee.cli.options import Tell, expand_options, may_trust
 from cuvee.errors import ConfigError, CuveeError, InputError
-from cuvee.report.tables import write_seconds
-from cuvee.study.status import RunStatus, account_folder, gather_progress, read_status
+from cuvee.records.measurement import write_seconds
+
+if TYPE_CHECKING:
+    from cuvee.study.status import RunStatus
 
 _HOST = "127.0.0.1"
 _LISTED = 8  # notes
@@ -24,6 +26,8 @@ RunArgument = Annotated[Path, Argument(help="a run folder")]
 @may_trust
 def status(run: RunArgument, tell: Tell) -> None:
     """Show how a study goes on while another process runs it; nothing is locked or changed."""
+    from cuvee.study.status import read_status
+
     found = read_status(run)
     table = show.tabulate_numbers(f"{run}: {tell_state(found)}", list_status(found))
     tell(found, table, *show.list_failed(found.failed, run), *map(console.note, found.notes[-_LISTED:]))
@@ -58,6 +62,8 @@ def watch(
     port: Annotated[int, Option(min=0, max=65535, help="of this machine; 0: any that is free")] = 0,
 ) -> None:
     """Serve the page of a study on this machine while it runs: its progress and scores, then its report."""
+    from cuvee.study.status import read_status
+
     read_status(run)  # refuses what is no run folder
     address = f"/{secrets.token_urlsafe(24)}/"
     try:
@@ -77,6 +83,7 @@ def write_page(run: Path) -> bytes:
         CuveeError: the run folder cannot be read.
     """
     from cuvee.report.study_page import render_progress  # charts take long to load
+    from cuvee.study.status import gather_progress, read_status
 
     found, report = read_status(run), run / "report.html"
     if found.state == "finished" and report.is_file():
@@ -133,6 +140,8 @@ def ledger(
         prices = Prices(prompt_per_million=price_prompt or 0.0, completion_per_million=price_completion or 0.0)
     refused = InputError(f"{run}: no ledger; give a run folder in which something was generated, or its {LEDGER}")
     if not run.is_file():
+        from cuvee.study.status import account_folder
+
         for part in list_parts(run):
             check_ledger(part / LEDGER)
         found = account_folder(run, prices)

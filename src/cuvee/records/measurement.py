@@ -120,6 +120,16 @@ def value_table(caption: str, values: Mapping[str, Estimate]) -> str:
     return html_table(caption, ["metric", "value", "95%"], rows)
 
 
+def write_seconds(value: float) -> str:
+    """``8.2 s``, ``3 min 20 s``, or ``2.5 hours``."""
+    if value < 60:
+        return f"{value:.1f} s"
+    if value >= 7200:
+        return f"{value / 3600:.1f} hours"
+    minutes, seconds = divmod(round(value), 60)
+    return f"{minutes} min {seconds:02d} s"
+
+
 def html_list(items: Iterable[object]) -> str:
     """An HTML list of what is printed; empty without items."""
     lines = "".join(f"<li>{to_html(str(item))}</li>" for item in items)

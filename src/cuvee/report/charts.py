@@ -59,7 +59,7 @@ WIDTH = 360
 NUMBERS = alt.Axis(tickCount=6, labelFlush=False, format="~f")
 Row = dict[str, str | float | bool | None]
 Domain = tuple[float, float]
-_HIDDEN = ("tip", "key")  # of a row: not data
+_HIDDEN = ("tip", "key", "shown")  # of a row: not data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,16 +194,11 @@ def by_name(field: str, colours: Mapping[str, str], shapes: Sequence[str] = SHAP
 
 def name_colours(names: Iterable[str], *, ordered: bool = False) -> dict[str, str]:
     """A colour for each name; those of ``ordered`` names run from light to dark."""
-    found = list(names)
+    found, most = list(names), len(LEVEL_COLOURS) - 1
     if ordered:
-        return dict(zip(found, colour_levels(len(found)), strict=True))
+        last = max(len(found) - 1, 1)
+        return {name: LEVEL_COLOURS[round(i * most / last)] for i, name in enumerate(found)}
     return {name: GROUP_COLOURS[i % len(GROUP_COLOURS)] for i, name in enumerate(found)}
-
-
-def colour_levels(count: int) -> list[str]:
-    """Colours from light to dark."""
-    last = max(count - 1, 1)
-    return [LEVEL_COLOURS[round(i * (len(LEVEL_COLOURS) - 1) / last)] for i in range(count)]
 
 
 def draw_points(

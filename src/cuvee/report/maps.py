@@ -70,6 +70,7 @@ def draw_map(
         {
             "x": float(f"{points.x[i]:.5g}"), "y": float(f"{points.y[i]:.5g}"), "origin": points.origin[i],
             what: found[i], "text": _shorten(points.text[i]), "opacity": 0.75 if names[i] in colours else 0.3,
+            "shown": shown[names[i]],
             "tip": ": ".join(filter(None, (", ".join(filter(None, dict.fromkeys((points.origin[i], points.group[i])))),
                                            _shorten(points.text[i])))),
         }
@@ -77,19 +78,14 @@ def draw_map(
         for i in sorted(kept, key=lambda i: (names[i] in colours, -origins[points.origin[i]], i))
     ]  # fmt: skip
     across, upward, height = _equal_scales(points.x[kept], points.y[kept])
-    series = charts.by_name("name", {shown[name]: colours.get(name, charts.MUTED) for name in shown}, ("circle",))
+    series = charts.by_name("shown", {shown[name]: colours.get(name, charts.MUTED) for name in shown}, ("circle",))
     shape = alt.Shape(
         "origin:N", scale=alt.Scale(domain=["synthetic", "real"], range=["circle", "triangle-up"]), legend=None
     )
     area = 22 if len(kept) > _CROWD else 34
     size = alt.when(alt.datum.origin == "real").then(alt.value(2 * area)).otherwise(alt.value(area))
-    drawn = [
-        {name: row[name] for name in ("x", "y", "origin", "opacity", "tip")}
-        | {"name": shown[str(row[what]) if row[what] in colours else others]}
-        for row in rows
-    ]
     chart = (
-        charts.chart_of(drawn)
+        charts.chart_of(rows)
         .mark_point(filled=True)
         .encode(
             x=alt.X("x:Q", axis=None, scale=alt.Scale(domain=list(across), zero=False, nice=False)),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from cuvee import records
 from cuvee.records.generation import GenerationAccount
+from cuvee.records.measurement import write_seconds as write_seconds
 
 MINUS = "−"
 _OVER = {"real-only": "points over the real rows alone", "real-duplicated": "points over repeating them"}
@@ -238,16 +239,6 @@ def write_p(value: float) -> str:
 def write_percent(value: float) -> str:
     """A fraction as percent with one digit."""
     return f"{100 * value:.1f}%"
-
-
-def write_seconds(value: float) -> str:
-    """``8.2 s``, ``3 min 20 s``, or ``2.5 hours``."""
-    if value < 60:
-        return f"{value:.1f} s"
-    if value >= 7200:
-        return f"{value / 3600:.1f} hours"
-    minutes, seconds = divmod(round(value), 60)
-    return f"{minutes} min {seconds:02d} s"
 
 
 def show_gain(gains: Sequence[records.Gain], over: str) -> Number | None:
