@@ -86,7 +86,7 @@ SHELL = 'no\ndials: [{name: "subprocess:run", args: "id > PWNED", shell: true}]\
 @given(st.lists(LABELS, min_size=2, max_size=9, unique=True), WORDS, WORDS, WORDS)
 @example([SHELL, "yes\u2028dials: []"], "a\x85b: c", "\ud800" + "x" * 300, "\x1b]0;\x07.csv")
 @example(["\U0010ffff" * 300, "\r", "null", "\u202e"], "<<", "=", "..")
-@settings(max_examples=50)
+@settings(max_examples=20)
 def test_template_holds_what_data_names_whatever_they_hold_and_nothing_else(labels, text, label, file):
     def render(labels, text, label, file):
         rows = [{"text": f"t{i}", "target": y} for i, y in enumerate(labels * 4)]

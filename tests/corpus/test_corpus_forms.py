@@ -358,15 +358,15 @@ FORMS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 @pytest.mark.parametrize("form", FORMS)
-def test_what_is_read_is_written_back_whole(tmp_path_factory, form, suffix):
+def test_what_is_read_is_written_back_whole(tmp_path_factory, form):
     folder = tmp_path_factory.mktemp("forms")
-    first, second = folder / "in.jsonl", folder / f"out.{suffix}"
+    first = folder / "in.jsonl"
 
-    @settings(max_examples=25, deadline=None)
-    @given(st.lists(FORMS[form], min_size=1, max_size=4))
-    def comes_back(rows):
+    @settings(max_examples=25)
+    @given(st.lists(FORMS[form], min_size=1, max_size=4), st.sampled_from(["jsonl", "parquet"]))
+    def comes_back(rows, suffix):
+        second = folder / f"out.{suffix}"
         corpus = load_corpus(put(first, rows), task="generation")
         write_corpus(corpus, second)
         names = {name: "own_id" if name == "id" else name for name in rows[0]}

@@ -319,8 +319,9 @@ WAITING = {
 }
 
 
-@pytest.mark.parametrize("case", WAITING)
-@pytest.mark.parametrize("every", [1000, 10], ids=["one waits", "a tenth waits"])
+@pytest.mark.parametrize(
+    ("case", "every"), [("rounds", 1000), ("words to avoid", 1000), ("paraphrases", 10), ("drafts", 10)]
+)
 def test_what_does_not_depend_on_a_request_goes_on_while_it_waits_and_rows_stay_the_same(llm, train, case, every):
     """Later rounds, levels and draws do not wait for a Retry-After; words to avoid are those of all rows before."""
     dial, llm.text, settings = WAITING[case]
@@ -329,7 +330,7 @@ def test_what_does_not_depend_on_a_request_goes_on_while_it_waits_and_rows_stay_
     async def limit(_number, _request, body):
         arrivals.append(json.dumps(body, sort_keys=True))
         if arrivals[-1] in waiting and arrivals.count(arrivals[-1]) == 1:
-            after = {"Retry-After": "2" if every > 10 else "0.2"}
+            after = {"Retry-After": "1" if every > 10 else "0.2"}
             return web.json_response({"error": "slow down"}, status=429, headers=after)
         return None
 

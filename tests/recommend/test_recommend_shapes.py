@@ -102,24 +102,22 @@ SATURATING = tuple(0.70 + 0.08 * (1 - np.exp(-1.5 * k)) for k in range(5))
 PLATEAU = (0.70, 0.78, 0.78, 0.78, 0.78)
 
 
-@pytest.mark.parametrize(
-    "means", [FLAT, SATURATING, PLATEAU, SATURATING[::-1]], ids=["flat", "saturating", "plateau", "falling"]
-)
+@pytest.mark.parametrize("means", [FLAT, SATURATING, PLATEAU], ids=["flat", "saturating", "plateau"])
 def test_false_inverted_u_stays_below_alpha(means):
     """The quadratic term errs up to 95% of the time on such curves; the intersection-union test must not."""
     rng = np.random.default_rng(9)
     verdicts = []
-    for _ in range(600):
+    for _ in range(300):
         pools = rng.normal(0, 0.01, (5, 1)) + rng.normal(0, 0.012, (5, 5))
         verdicts.append(judge(np.asarray(means) + pools, levels=tuple("abcde")).verdict)
     wrong = np.mean([v in ("inverted-U", "U-shaped") for v in verdicts])
-    assert wrong <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / 600)
+    assert wrong <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / 300)
 
 
 def test_false_direction_stays_below_alpha():
     rng = np.random.default_rng(10)
-    verdicts = [judge(0.75 + rng.normal(0, 0.01, (5, 4))).verdict for _ in range(600)]
-    assert np.mean([v in ("rising", "falling") for v in verdicts]) <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / 600)
+    verdicts = [judge(0.75 + rng.normal(0, 0.01, (5, 4))).verdict for _ in range(300)]
+    assert np.mean([v in ("rising", "falling") for v in verdicts]) <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / 300)
 
 
 def test_differences_alike_in_every_draw_are_known_to_one_item():
@@ -165,10 +163,10 @@ def test_false_verdicts_with_noisy_generation_and_training_draws(spread):
     rng = np.random.default_rng(11)
     truths = ([0.0] * 5, [0.0, 0.7, 1.4, 2.1, 2.8], [0.0, 3.1, 3.8, 3.9, 4.0], [0, 2, 2, 2, 2], [2.0, 0.5, 0, 0.5, 2.0])
     for means in truths:
-        trained = rng.normal(0, 0.5, (120, 5, 5, 2)).mean(axis=3)
-        values = 0.7 + 0.01 * (np.array(means) + rng.normal(0, spread, (120, 5, 5)) + trained)
+        trained = rng.normal(0, 0.5, (60, 5, 5, 2)).mean(axis=3)
+        values = 0.7 + 0.01 * (np.array(means) + rng.normal(0, spread, (60, 5, 5)) + trained)
         verdicts = [judge(table, levels=tuple("abcde")).verdict for table in values]
-        assert verdicts.count("inverted-U") <= 15
+        assert verdicts.count("inverted-U") <= 8
 
 
 def test_power_for_a_hump_of_two_points():

@@ -114,7 +114,7 @@ def test_intervals_cover_whatever_part_of_the_variance_is_the_draws(draws, least
     """By integration over what the draws' mean square may be; items so many that their part is known."""
     middle = (np.arange(4000) + 0.5) / 4000
     squares = stats.chi2.ppf(middle, draws - 1) / (draws - 1)
-    for true in (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99, 1.0):
+    for true in (0.01, 0.1, 0.3, 0.7, 0.95, 1.0):
         halves = [
             stats.t.ppf(0.975, join_df(true * square, 1.0 - true, df_draws=draws - 1, df_items=10**6))
             * np.sqrt(true * square + 1.0 - true)
