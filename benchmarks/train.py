@@ -88,9 +88,10 @@ def time_encoder(steps: int) -> tuple[Steps, Steps]:
     from cuvee.encoders import find_minilm
     from cuvee.probe import WeightedRows
     from cuvee.train import TrainSettings
-    from cuvee.train.encoder import ClassifierRows, TextClassifier
+    from cuvee.train.encoder import ClassifierRows
     from cuvee.train.finetuning import build_optimizer, draw_batches
     from cuvee.train.loop import train_loop
+    from cuvee.train.retriever import BiEncoder
 
     texts, codes = sentences(256), np.arange(256) % LABELS
     corpus = Corpus.from_rows({"text": t, "target": f"{c:02d}"} for t, c in zip(texts, codes, strict=True))
@@ -101,12 +102,13 @@ def time_encoder(steps: int) -> tuple[Steps, Steps]:
     )
 
     def build() -> ClassifierRows:
-        return ClassifierRows(TextClassifier.from_pretrained(tuple(corpus.labels), settings), corpus)
+        return ClassifierRows(BiEncoder.from_pretrained(settings), corpus)
 
     ours, bare = build(), build()
-    twin = TextClassifier.from_pretrained(tuple(corpus.labels), settings)
-    backbone, tokenizer, head = bare.module["backbone"], twin.tokenizer, bare.module["head"]
-    tokens, truth = twin.tokenize(texts), torch.tensor(codes)
+    model, head = bare.module["backbone"], bare.module["head"]
+    backbone, tokenizer = model[0].model, model.tokenizer
+    tokens = tokenizer(texts, truncation=True, max_length=64)["input_ids"]
+    truth = torch.tensor(codes)
 
     optimizer, scheduler = build_optimizer(bare.groups, steps)
     bare.module.train()

@@ -283,7 +283,7 @@ def model(tmp_path_factory):
     )  # fmt: skip
     with torch.random.fork_rng([]):
         BertModel(config).save_pretrained(folder / "model")
-    np.savez(folder / "head.npz", weight=np.zeros((2, 8), np.float32), bias=np.zeros(2, np.float32))
+    np.savez(folder / "probe.npz", weights=np.zeros((8, 2), np.float32), bias=np.zeros(2, np.float32))
     settings = TrainSettings(trainer="encoder", max_length=16)
     write_description(folder, Description(kind="encoder", labels=("a", "b"), settings=settings, extra={}))
     return folder
@@ -302,12 +302,12 @@ def edit(name: str, **values: object):
 
 
 def head(**arrays: object):
-    return lambda folder: np.savez(folder / "head.npz", **arrays)
+    return lambda folder: np.savez(folder / "probe.npz", **arrays)
 
 
 def claim(folder: Path) -> None:
-    with zipfile.ZipFile(folder / "head.npz", "w") as file:
-        file.writestr("weight.npy", npy("(100000000, 10000000)"))
+    with zipfile.ZipFile(folder / "probe.npz", "w") as file:
+        file.writestr("weights.npy", npy("(100000000, 10000000)"))
 
 
 def pickled(folder: Path) -> None:
@@ -321,7 +321,7 @@ def cut(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-99])
 
 
-WEIGHT, BIAS = np.zeros((2, 8), np.float32), np.zeros(2, np.float32)
+WEIGHT, BIAS = np.zeros((8, 2), np.float32), np.zeros(2, np.float32)
 CONFIG, DESCRIPTION, WEIGHTS = "model/config.json", "predictor.json", "model/model.safetensors"
 
 
@@ -340,15 +340,15 @@ CONFIG, DESCRIPTION, WEIGHTS = "model/config.json", "predictor.json", "model/mod
         (put(CONFIG, b"[]"), "model' cannot be loaded"),
         (put("model/tokenizer.json", b"{}"), "model' cannot be loaded"),
         (put("model/tokenizer_config.json", b"[]"), "model' cannot be loaded"),
-        (head(weight=np.array([{}], dtype=object), bias=BIAS), "head.npz cannot be loaded"),
-        (head(weight=WEIGHT[:1], bias=BIAS), "not the float32 of 2 labels"),
-        (head(weight=np.zeros((2, 9), np.float32), bias=BIAS), "the head reads 9 numbers"),
-        (head(weight=WEIGHT * np.nan, bias=BIAS), "not finite"),
-        (head(bias=BIAS), "head.npz cannot be loaded"),
-        (put("head.npz", b""), "head.npz cannot be loaded"),
-        (put("head.npz", b"PK\x03\x04" + b"x" * 99), "head.npz cannot be loaded"),
-        (put("head.npz", pickle.dumps({})), "head.npz cannot be loaded"),
-        (claim, "head.npz: to read it would take more than"),
+        (head(weights=np.array([{}], dtype=object), bias=BIAS), "probe.npz cannot be loaded"),
+        (head(weights=WEIGHT[:, :1], bias=BIAS), "not the float32 of 2 labels"),
+        (head(weights=np.zeros((9, 2), np.float32), bias=BIAS), "the head is for 9 dimensions"),
+        (head(weights=WEIGHT * np.nan, bias=BIAS), "not finite"),
+        (head(bias=BIAS), "probe.npz cannot be loaded"),
+        (put("probe.npz", b""), "probe.npz cannot be loaded"),
+        (put("probe.npz", b"PK\x03\x04" + b"x" * 99), "probe.npz cannot be loaded"),
+        (put("probe.npz", pickle.dumps({})), "probe.npz cannot be loaded"),
+        (claim, "probe.npz: to read it would take more than"),
         (edit(DESCRIPTION, labels=5), "broken (labels: "),
         (edit(DESCRIPTION, kind=5), "broken (kind: "),
         (edit(DESCRIPTION, extra=None), "broken (extra: "),

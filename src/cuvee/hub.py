@@ -31,7 +31,7 @@ MODEL_FILE = "predictor.json"
 Kind = Literal["dataset", "model"]
 _PARTS: dict[Kind, tuple[str, ...]] = {
     "dataset": (DATA_FILE, CARD_FILE),
-    "model": (MODEL_FILE, CARD_FILE, "probe.npz", "head.npz", "model"),
+    "model": (MODEL_FILE, CARD_FILE, "probe.npz", "model"),
 }
 TOKEN_VARIABLE = "HF_TOKEN"
 TAG = "cuvee"

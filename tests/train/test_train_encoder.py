@@ -67,8 +67,9 @@ def start(tiny_model):
 
 
 def weights_of(predictor):
-    parts = [*predictor.backbone.state_dict().values(), *predictor.head.state_dict().values()]
-    return np.concatenate([p.numpy().ravel() for p in parts])
+    state = predictor.body.backbone.state_dict().items()
+    parts = [p.numpy() for name, p in state if "pooler" not in name]  # which no vector reads
+    return np.concatenate([p.ravel() for p in [*parts, predictor.head.weights.T, predictor.head.bias]])
 
 
 def train(settings, rows=BLEND, **changes):
@@ -103,15 +104,15 @@ def test_equal_seeds_equal_bits_and_other_seeds_differ(start):
 
 
 def test_training_neither_reads_nor_moves_the_global_random_state(start):
-    from cuvee.train import encoder
+    from cuvee.train import retriever
 
-    encoder._load_backbone.cache_clear()
+    retriever._load_model.cache_clear()
     torch.manual_seed(1)
     before = torch.get_rng_state()
     one = weights_of(train(start))
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(2)
-    encoder._load_backbone.cache_clear()
+    retriever._load_model.cache_clear()
     assert np.array_equal(one, weights_of(train(start)))
 
 
@@ -143,20 +144,20 @@ GOLDEN = {
 def as_before(tiny_model, settings, corpus):
     """The training of the first release, written out: weighted cross-entropy, two groups, permutations."""
     from cuvee.fingerprint import derive_rng, derive_seed
-    from cuvee.train.encoder import TextClassifier
 
     steps, size = settings.steps, settings.batch_size or 16
     labels = sorted(set(corpus.targets))
-    classifier = TextClassifier.from_pretrained(
-        tuple(labels), TrainSettings(model=tiny_model, device="cpu", max_length=64)
-    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
+    backbone, head = transformers.BertModel.from_pretrained(tiny_model, add_pooling_layer=False), torch.nn.Linear(32, 3)
+    for parameter in head.parameters():
+        torch.nn.init.zeros_(parameter)
     weights = np.where(np.array(corpus.origins) == "synthetic", settings.source_weight or 1.0, 1.0)
     relative = torch.tensor(weights / weights.mean(), dtype=torch.float32)
     truth = torch.tensor([labels.index(t) for t in corpus.targets])
     optimizer = torch.optim.AdamW(
         [
-            {"params": list(classifier.backbone.parameters()), "lr": settings.learning_rate},
-            {"params": list(classifier.head.parameters()), "lr": 2e-2},
+            {"params": list(backbone.parameters()), "lr": settings.learning_rate},
+            {"params": list(head.parameters()), "lr": 2e-2},
         ],
         weight_decay=0.01,
         fused=True,
@@ -169,19 +170,22 @@ def as_before(tiny_model, settings, corpus):
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     rng = derive_rng(settings.seed, "train", "batches")
     passes = np.concatenate([rng.permutation(len(corpus)) for _ in range(-(-steps * size // len(corpus)))])
-    tokens = classifier.tokenize(corpus.texts)
-    classifier.backbone.train()
+    tokens = tokenizer(corpus.texts)["input_ids"]
+    backbone.train()
     with torch.random.fork_rng([]):
         torch.manual_seed(derive_seed(settings.seed, "train", "dropout"))
         for rows in passes[: steps * size].reshape(steps, size):
-            logits = classifier.logits([tokens[i] for i in rows])
+            padded = tokenizer.pad({"input_ids": [tokens[i] for i in rows]}, return_tensors="pt")
+            mask, hidden = padded["attention_mask"].unsqueeze(-1).float(), backbone(**padded).last_hidden_state
+            vectors = torch.nn.functional.normalize((hidden * mask).sum(dim=1) / mask.sum(dim=1), dim=1)
+            logits = head(vectors)
             losses = torch.nn.functional.cross_entropy(logits, truth[rows], reduction="none")
             optimizer.zero_grad(set_to_none=True)
             ((losses * relative[rows]).sum() / size).backward()
-            torch.nn.utils.clip_grad_norm_(classifier.backbone.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(backbone.parameters(), 1.0)
             optimizer.step()
             scheduler.step()
-    parts = [*classifier.backbone.state_dict().values(), *classifier.head.state_dict().values()]
+    parts = [*backbone.state_dict().values(), *head.state_dict().values()]
     return np.concatenate([p.numpy().ravel() for p in parts])
 
 
@@ -236,9 +240,6 @@ def test_saved_and_read_back_it_predicts_the_same(start, tmp_path):
     (tmp_path / "encoder" / "model").rename(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="model: no such folder; train again"):
         load_predictor(tmp_path / "encoder")
-    (tmp_path / "encoder" / "head.npz").unlink()
-    with pytest.raises(InputError, match=r"head\.npz cannot be loaded"):
-        load_predictor(tmp_path / "encoder")
 
 
 def test_predictions_do_not_depend_on_the_order_of_texts(start):
@@ -256,9 +257,9 @@ def test_progress_counts_every_step(start):
 
 
 def test_nothing_is_written_to_the_terminal(start, tmp_path, capfd):
-    from cuvee.train import encoder
+    from cuvee.train import retriever
 
-    encoder._load_backbone.cache_clear()
+    retriever._load_model.cache_clear()
     train(start).save(tmp_path)
     load_predictor(tmp_path)
     assert capfd.readouterr() == ("", "")
@@ -291,12 +292,9 @@ def test_models_and_devices_that_are_not_there(start, tmp_path):
 
 
 def test_adapters_leave_all_but_linear_layers_alone_and_are_merged(start, tiny_model, tmp_path):
-    from cuvee.train.encoder import TextClassifier
-
     predictor = train(start, lora_rank=2, lora_alpha=8.0)
-    bare = TrainSettings(model=tiny_model, device="cpu", max_length=64)
-    untouched = TextClassifier.from_pretrained(("a", "b", "c"), bare).backbone.state_dict()
-    state = predictor.backbone.state_dict()
+    untouched = transformers.AutoModel.from_pretrained(tiny_model, add_pooling_layer=False).state_dict()
+    state = {name: value for name, value in predictor.body.backbone.state_dict().items() if "pooler" not in name}
     assert list(state) == list(untouched)
     changed = {name for name, value in state.items() if not torch.equal(value, untouched[name])}
     assert changed and all(".layer." in name and "LayerNorm" not in name for name in changed)

@@ -131,7 +131,7 @@ def test_broken_predictors_get_one_line(tmp_path):
     with pytest.raises(InputError, match=r"probe\.npz cannot be loaded"):
         load_predictor(tmp_path)
     description = json.loads((tmp_path / "predictor.json").read_text())
-    for change, message in (({"kind": "prob"}, "did you mean 'probe'"), ({"format": 2}, "format 2 is not 1")):
+    for change, message in (({"kind": "prob"}, "did you mean 'probe'"), ({"format": 1}, "format 1 is not 2")):
         (tmp_path / "predictor.json").write_text(json.dumps(description | change))
         with pytest.raises(InputError, match=message):
             load_predictor(tmp_path)

@@ -79,7 +79,7 @@ def test_every_setting_changes_it_and_equal_ones_do_not(tmp_path):
     again = load_predictor(tmp_path)
     assert (again.settings, again.labels) == (model.settings, ("money", "rest", "sport"))
     assert np.allclose(again.predict_proba(["a cup"]), model.predict_proba(["a cup"]), atol=1e-6)
-    head = setfit.SetFitClassifier(model.body, dataclasses.replace(model.head, weights=model.head.weights[:9]))
+    head = setfit.TunedClassifier(model.body, dataclasses.replace(model.head, weights=model.head.weights[:9]))
     head.save(tmp_path)
     with pytest.raises(InputError, match="the head is for 9 dimensions, the model gives 384; train again"):
         load_predictor(tmp_path)

@@ -83,7 +83,7 @@ class BuiltIn:
 
 TRAINERS: Mapping[str, BuiltIn] = {
     "probe": BuiltIn("probe", draws=False),
-    "encoder": BuiltIn("encoder", ("torch", "transformers"), ", or set trainer: probe"),
+    "encoder": BuiltIn("encoder", ("torch", "sentence_transformers"), ", or set trainer: probe"),
     "setfit": BuiltIn("setfit", ("torch", "sentence_transformers"), ", or set trainer: probe"),
     "causal": BuiltIn("causal", ("torch", "transformers")),
     "retriever": BuiltIn("retriever", ("torch", "sentence_transformers")),

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.encoders import BUILT_IN, Encoder, load_encoder, split_name
 from cuvee.errors import ConfigError, InputError
+from cuvee.inputs import bounded_memory, explain_damage
 from cuvee.probe import DEFAULT_L2, ProbeModel, fit_objective
-from cuvee.train.settings import PREDICTOR_FILE, Description, TrainSettings, read_layer, write_description
+from cuvee.train.settings import PREDICTOR_FILE, Description, TrainSettings, write_description
 from cuvee.train.weighting import PreparedLoss, Progress
 
 _WEIGHTS_FILE = "probe.npz"
@@ -61,9 +62,21 @@ def read_head(folder: Path, labels: tuple[str, ...]) -> ProbeModel:
     """What ``write_head`` wrote.
 
     Raises:
-        InputError: the weights are missing or broken.
+        InputError: the file is missing or damaged, or holds something else.
     """
-    return ProbeModel(labels, *read_layer(folder / _WEIGHTS_FILE, "weights", labels=len(labels), axis=1))
+    path = folder / _WEIGHTS_FILE
+    with bounded_memory(path), explain_damage(str(path), "train again"), path.open("rb") as stream:
+        stored = np.load(stream, allow_pickle=False)
+        weights, bias = stored["weights"], stored["bias"]
+    fits = weights.ndim == 2 and weights.size and (weights.shape[1], *bias.shape) == (len(labels), len(labels))
+    if not fits or weights.dtype != np.float32 or bias.dtype != np.float32:
+        raise InputError(
+            f"{path}: holds {weights.dtype} {weights.shape} and {bias.dtype} {bias.shape}, not the float32 of "
+            f"{len(labels)} labels; train again"
+        )
+    if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
+        raise InputError(f"{path}: holds numbers that are not finite; train again")
+    return ProbeModel(labels, weights, bias)
 
 
 def load_probe(folder: Path, description: Description, encoder: Encoder | None) -> ProbePredictor:

@@ -7,6 +7,7 @@ and sentence-transformers.
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -104,6 +105,8 @@ def load_body(folder: Path, description: Description) -> BiEncoder:
         raise InputError(f"{folder / _MODEL}: no such folder; train again")
     model = _load_model.__wrapped__(str(folder / _MODEL))
     if settings.max_length is not None:
+        if settings.max_length > (positions := _count_positions(model)):
+            raise InputError(f"{folder}: max_length is {settings.max_length}, the model reads {positions}; train again")
         model.max_seq_length = settings.max_length
     return BiEncoder(model, where, settings)
 
@@ -133,8 +136,8 @@ class BiEncoder:
         """
         where, model, max_length = choose_device(given(settings.device)), given(settings.model), settings.max_length
         loaded = copy.deepcopy(_load_model(find_minilm() if model == DEFAULT_ENCODER else model))
-        positions = getattr(loaded.transformers_model.config, "max_position_embeddings", None)
-        if max_length is not None and positions is not None and max_length > positions:
+        positions = _count_positions(loaded)
+        if max_length is not None and max_length > positions:
             raise ConfigError(f"max_length is {max_length}; model {model!r} reads at most {positions} tokens")
         if not any(loaded.prompts.values()):
             name = Path(model).name.lower()
@@ -341,6 +344,11 @@ class _Pairs:
             out[line, [places[code] for code in relevant if code in places]] = True
         out[np.arange(len(rows)), own] = False
         return out
+
+
+def _count_positions(model: SentenceTransformer) -> float:
+    """Tokens that a model can read, infinite where it does not say."""
+    return getattr(model.transformers_model.config, "max_position_embeddings", None) or math.inf
 
 
 def _code(texts: Sequence[str]) -> Codes:

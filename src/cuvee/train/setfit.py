@@ -7,31 +7,30 @@ Imports torch and sentence-transformers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import DEFAULT_ENCODER, Encoder
-from cuvee.errors import ConfigError, InputError
-from cuvee.probe import DEFAULT_L2, ProbeModel, fit_objective
+from cuvee.errors import ConfigError
+from cuvee.probe import DEFAULT_L2, fit_objective
 from cuvee.records import Codes, Floats
+from cuvee.train.encoder import TunedClassifier, load_encoder
 from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
 from cuvee.train.loop import fine_tune
-from cuvee.train.probe import read_head, write_head
-from cuvee.train.retriever import BiEncoder, load_body
-from cuvee.train.settings import Description, TrainSettings, fill_settings, given, write_description
+from cuvee.train.retriever import BiEncoder
+from cuvee.train.settings import TrainSettings, fill_settings, given
 from cuvee.train.weighting import PreparedLoss, Progress
+
+load_setfit = load_encoder  # both trainers make the same kind of classifier
 
 
 def train_setfit(
     corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None, validation: Corpus | None,
     progress: Progress | None, folder: Path | None,
-) -> SetFitClassifier:  # fmt: skip
+) -> TunedClassifier:  # fmt: skip
     """Tune ``settings.model`` (by default all-MiniLM-L6-v2) for exactly ``settings.steps`` steps, then fit its head.
 
     The loss of a row is (1 - cos(row, one of its label))^2 + cos(row, one of another label)^2. A row's weight counts
@@ -50,54 +49,7 @@ def train_setfit(
     fine_tune(rows, loss, filled, corpus=corpus, validation=None, progress=progress, folder=folder)
     body.backbone = merge_lora(body.backbone)
     head = fit_objective(body.encode(corpus.texts, "passage"), corpus.targets, loss, l2=given(filled.l2))
-    return SetFitClassifier(body, head)
-
-
-def load_setfit(folder: Path, description: Description, encoder: Encoder | None) -> SetFitClassifier:
-    """The classifier that ``SetFitClassifier.save`` wrote.
-
-    Raises:
-        InputError: files are missing or broken. ConfigError: an unknown device.
-    """
-    del encoder
-    body, head = load_body(folder, description), read_head(folder, description.labels)
-    if len(head.weights) != (width := body.encode(["x"], "passage").shape[1]):
-        raise InputError(
-            f"{folder}: the head is for {len(head.weights)} dimensions, the model gives {width}; train again"
-        )
-    return SetFitClassifier(body, head)
-
-
-@dataclass(frozen=True, slots=True)
-class SetFitClassifier:
-    """A tuned sentence encoder and the probe on its vectors."""
-
-    body: BiEncoder
-    head: ProbeModel
-
-    @property
-    def settings(self) -> TrainSettings:
-        """How it was trained, nothing left open."""
-        return self.body.settings
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels it knows, in the order of its probabilities."""
-        return self.head.labels
-
-    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Probability of each label, shape (len(texts), k); rows sum to 1."""
-        return self.head.proba(self.body.encode(texts, "passage"))
-
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """The most probable label of each text."""
-        return [self.labels[i] for i in self.predict_proba(texts).argmax(axis=1)]
-
-    def save(self, folder: Path) -> None:
-        """Write the model as sentence-transformers does, ``probe.npz`` of the head, and ``predictor.json``."""
-        self.body.save_model(folder)
-        write_head(self.head, folder)
-        write_description(folder, Description(kind="setfit", labels=self.labels, settings=self.settings, extra={}))
+    return TunedClassifier(body, head)
 
 
 class PairedRows:

@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder
 from cuvee.errors import ConfigError, InputError
-from cuvee.inputs import bounded_memory, explain_damage, first_line, show_value
+from cuvee.inputs import first_line, show_value
 from cuvee.records import Classifier, Ranker, Writer
 from cuvee.train.weighting import PreparedLoss, Progress
 
 PREDICTOR_FILE = "predictor.json"
 _READABLE = "give a folder that cuvee train wrote; what a trainer of your own has kept is for your own code"
-_FORMAT = 1
+_FORMAT = 2
 T = TypeVar("T")
 
 
@@ -329,32 +328,6 @@ def _first_fault(exc: OSError | ValueError) -> str:
     fault = exc.errors(include_url=False, include_context=False)[0]
     place = ".".join(map(str, fault["loc"]))
     return f"{place + ': ' if place else ''}{fault['msg']}, got {show_value(fault['input'])}"
-
-
-def read_layer(path: Path, name: str, *, labels: int, axis: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The weights of a linear layer and its bias from an .npz file.
-
-    Args:
-        path: the file.
-        name: of the weights in it; those of the bias are called ``bias``.
-        labels: how many there are; the length of the bias, and of the weights along ``axis``.
-        axis: of the weights.
-
-    Raises:
-        InputError: the file is missing or damaged, or holds something else.
-    """
-    with bounded_memory(path), explain_damage(str(path), "train again"), path.open("rb") as stream:
-        stored = np.load(stream, allow_pickle=False)
-        weights, bias = stored[name], stored["bias"]
-    shapes = weights.ndim == 2 and weights.size and (weights.shape[axis], *bias.shape) == (labels, labels)
-    if not shapes or weights.dtype != np.float32 or bias.dtype != np.float32:
-        raise InputError(
-            f"{path}: holds {weights.dtype} {weights.shape} and {bias.dtype} {bias.shape}, not the float32 of {labels} "
-            "labels; train again"
-        )
-    if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
-        raise InputError(f"{path}: holds numbers that are not finite; train again")
-    return weights, bias
 
 
 def given(value: T | None) -> T:
