@@ -94,7 +94,7 @@ class Kind:
     Attributes:
         name: the kind of thing, for messages ("trainer", "dial").
         makes: a protocol: a class with its methods, or a function whose return annotation is such a class, will do.
-        takes: names of arguments: a function that takes them will do, those before ``*`` by their places.
+        takes: names of arguments: a function that takes those before ``*`` by their places, the others by their names.
         is_a: a class: an instance of it will do.
         other: another kind that will do.
     """
@@ -134,8 +134,10 @@ class Kind:
             signature.bind(*by_place, **dict.fromkeys(by_name))
         except (TypeError, ValueError):
             return False
-        places = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        return len(places) >= len(by_place)  # *args takes anything, and says nothing
+        own = signature.parameters
+        places = [p for p in own.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        # *args and **kwargs take anything, and say nothing
+        return len(places) >= len(by_place) and own.keys() >= set(by_name)
 
     def __str__(self) -> str:
         if self.is_a is not None:

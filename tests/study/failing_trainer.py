@@ -3,15 +3,15 @@
 from cuvee.train.probe import train_probe
 
 
-def on_blends(corpus, loss, settings, **others):
+def on_blends(training):
     """Has a bug that only synthetic rows show."""
-    if "synthetic" in corpus.origins:
+    if "synthetic" in training.corpus.origins:
         raise KeyError("boom")
-    return train_probe(corpus, loss, settings, **others)
+    return train_probe(training)
 
 
-def on_some(corpus, loss, settings, **others):
+def on_some(training):
     """Fails on every blend of one pool."""
-    if any(text.startswith("high") for text in corpus.texts):
+    if any(text.startswith("high") for text in training.corpus.texts):
         raise KeyError("boom")
-    return train_probe(corpus, loss, settings, **others)
+    return train_probe(training)

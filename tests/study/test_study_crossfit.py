@@ -227,11 +227,11 @@ def test_what_a_fold_chooses_does_not_depend_on_the_labels_that_it_holds_out(fol
         assert other.confirmation.accuracy != fold.confirmation.accuracy  # only there the labels are read
 
 
-def fail_when_told(corpus, loss, settings, **others):
+def fail_when_told(training):
     """A trainer that a user wrote."""
     if os.environ.get("TRAINER_FAILS"):
         raise TrainingError("told to fail")
-    return train_probe(corpus, loss, settings, **others)
+    return train_probe(training)
 
 
 @pytest.mark.trust("test_study_crossfit")

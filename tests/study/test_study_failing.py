@@ -110,8 +110,8 @@ from cuvee.train.losses import WeightedRows
 from cuvee.train.probe import train_probe
 
 
-def train(corpus, loss, settings, **others):
-    return train_probe(corpus, loss, settings, **others)
+def train(training):
+    return train_probe(training)
 
 
 class Loss:

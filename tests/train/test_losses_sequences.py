@@ -186,7 +186,7 @@ class Short(Late):
 class Halves(Late):
     def prepare(self, rows): return WeightedRows(np.ones(3))
 
-def train(corpus, loss, settings, **_): raise RuntimeError("two\\nlines")
+def train(training): raise RuntimeError("two\\nlines")
 """
 
 

@@ -17,7 +17,7 @@ from cuvee.probe import Phase
 from cuvee.records import Sampling
 from cuvee.train.causal import leave_out, load_causal, train_causal
 from cuvee.train.losses import TrainingRows, build_loss
-from cuvee.train.settings import TextWriter, TrainSettings, read_description
+from cuvee.train.settings import TextWriter, Training, TrainSettings, read_description
 from cuvee.train.weighting import AdjustedLoss
 from local_llm import LocalLLM, write_text
 
@@ -118,9 +118,8 @@ def train(model, corpus=BLEND, *, validation=None, folder=None, progress=None, *
     start = {"trainer": "causal", "device": "cpu", "steps": 5, "batch_size": 4, "learning_rate": 3e-3, "max_length": 64}
     settings = TrainSettings(model=model, **start | changes)
     loss = prepare(corpus, settings)
-    return train_causal(
-        corpus.keep(loss.kept), loss, settings, encoder=None, validation=validation, progress=progress, folder=folder
-    )
+    more = {"validation": validation, "folder": folder, "progress": progress}
+    return train_causal(Training(corpus=corpus.keep(loss.kept), loss=loss, settings=settings, **more))
 
 
 def weights_of(writer):

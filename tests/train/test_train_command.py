@@ -173,8 +173,8 @@ class Bare:
         self.settings = settings
 
 
-def bare(corpus, loss, settings, *, encoder, validation, progress, folder):
-    return Bare(settings)
+def bare(training):
+    return Bare(training.settings)
 
 
 def fit(name: str, task: str = "classification", loss: str = "ce", **settings):

@@ -8,7 +8,7 @@ import pytest
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.encoders import find_minilm, load_encoder
 from cuvee.errors import ConfigError, InputError, TrainingError
-from cuvee.train import LOSSES, Predictor, TrainSettings, load_predictor, train_model
+from cuvee.train import LOSSES, Predictor, Training, TrainSettings, load_predictor, train_model
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 torch = pytest.importorskip("torch")
@@ -330,7 +330,8 @@ def direct(settings, *, validation=None, folder=None, progress=None):
     synthetic = np.array([o == "synthetic" for o in BLEND.origins])
     rows = TrainingRows(corpus=BLEND, synthetic=synthetic, encode=None, seed=settings.seed)
     loss = build_loss(settings).prepare(rows)
-    return train_encoder(BLEND, loss, settings, encoder=None, validation=validation, progress=progress, folder=folder)
+    more = {"validation": validation, "folder": folder, "progress": progress}
+    return train_encoder(Training(corpus=BLEND, loss=loss, settings=settings, **more))
 
 
 def test_a_killed_training_goes_on_with_the_same_bits(start, tmp_path):

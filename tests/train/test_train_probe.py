@@ -201,10 +201,9 @@ def test_the_tables_hold_what_they_promise():
 def test_an_own_trainer_is_found_by_module_and_name(tmp_path, monkeypatch):
     (tmp_path / "own_trainer_room.py").write_text(
         "from cuvee.train.probe import train_probe\n"
-        "def train_known(corpus, loss, settings, *, encoder, validation, progress, folder):\n"
-        "    assert len(loss.weights) == len(corpus)\n"
-        "    return train_probe(corpus, loss, settings, encoder=encoder, validation=validation,"
-        " progress=progress, folder=folder)\n"
+        "def train_known(training):\n"
+        "    assert len(training.loss.weights) == len(training.corpus)\n"
+        "    return train_probe(training)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     predictor = train_model(BLEND, trainer="own_trainer_room:train_known", encoder=ENCODER)

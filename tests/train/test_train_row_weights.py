@@ -7,7 +7,7 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
 from cuvee.train import LOSSES, TrainSettings, train_model
 from cuvee.train.losses import WeightedRows
-from cuvee.train.weighting import RowWeightedLoss, weigh_rows
+from cuvee.train.weighting import AdjustedLoss, weigh_rows
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 
@@ -63,5 +63,5 @@ def test_a_row_of_weight_two_is_a_row_that_stands_twice():
         assert ours / len(ours) == pytest.approx(np.bincount(places, weights=theirs) / len(theirs))
     both = own[loss.kept] * given[loss.kept]
     assert weighed.weights == pytest.approx(both / both.sum() * own.sum())
-    assert isinstance(weighed, RowWeightedLoss) and weigh_rows(loss, np.full(6, 3.0)) is loss
+    assert isinstance(weighed, AdjustedLoss) and weigh_rows(loss, np.full(6, 3.0)) is loss
     assert np.array_equal(weighed.kept, loss.kept)

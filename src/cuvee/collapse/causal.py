@@ -42,10 +42,7 @@ class GenerationWork(Work):
         every = max(1, steps // self.model.evaluations)
         settings = replace(self.settings, seed=self.seed_of(place), patience=steps, evaluate_every=every)
         ready = make_ready(rows, settings, encode=lambda texts: load_encoder_once(self.model.encoder).encode(texts))
-        return train_causal(
-            ready.corpus, ready.loss, ready.settings, encoder=None, validation=self.held_out, progress=None,
-            folder=None, keep_last=self.model.checkpoint == "last",
-        )  # fmt: skip
+        return train_causal(replace(ready, validation=self.held_out), keep_last=self.model.checkpoint == "last")
 
     def _write(self, writer: CausalWriter, place: Place, task: Task) -> Generation:
         """Let a trained model write, and measure both."""

@@ -12,5 +12,5 @@ from cuvee.train.model import (
     train_model,
     without_loss,
 )
-from cuvee.train.settings import Predictor, Program, Retriever, TextWriter, Trained, Trainer, TrainSettings
+from cuvee.train.settings import Predictor, Program, Retriever, TextWriter, Trained, Trainer, Training, TrainSettings
 from cuvee.train.weighting import Loss, Phase, PreparedLoss, Progress, RowChecker, RowScores, TrainingRows

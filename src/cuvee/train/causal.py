@@ -37,8 +37,8 @@ from cuvee.model_files import SMOLLM2, ModelFiles, find_model
 from cuvee.records import Sampling
 from cuvee.train.finetuning import ParameterGroup, load_adapters, merge_lora, prepare_training
 from cuvee.train.loop import LoopResult, fine_tune
-from cuvee.train.settings import Description, TrainSettings, fill_settings, given, write_description
-from cuvee.train.weighting import AdjustedLoss, PreparedLoss, Progress, RowScores
+from cuvee.train.settings import Description, Training, TrainSettings, fill_settings, given, write_description
+from cuvee.train.weighting import AdjustedLoss, PreparedLoss, RowScores
 
 IGNORED = -100
 _FOLDER, _BASE = "model", "base"
@@ -46,10 +46,7 @@ _BATCH = 16
 _MAX_LENGTH = 512
 
 
-def train_causal(
-    corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None, validation: Corpus | None,
-    progress: Progress | None, folder: Path | None, keep_last: bool = False,
-) -> CausalWriter:  # fmt: skip
+def train_causal(training: Training, *, keep_last: bool = False) -> CausalWriter:
     """Fine-tune ``settings.model`` (by default SmolLM2-135M-Instruct) for exactly ``settings.steps`` steps.
 
     Rows whose completion leaves no room for a prompt in ``max_length`` tokens are not trained on; the writer counts
@@ -62,20 +59,18 @@ def train_causal(
         MissingDependency, InputError: torch, transformers, peft or the model cannot be loaded.
         ConfigError: an unknown device, a setting it has no use for, or one that the model cannot do.
     """
-    del encoder  # every trainer and loader is given one
-    filled = fill_causal_settings(settings)
-    writer = CausalWriter.from_pretrained(filled)
+    settings = fill_causal_settings(training.settings)
+    writer = CausalWriter.from_pretrained(settings)
     if settings.packing and not writer.can_pack:
-        raise ConfigError(f"packing: model {filled.model!r} does not keep packed rows apart; leave packing out")
+        raise ConfigError(f"packing: model {settings.model!r} does not keep packed rows apart; leave packing out")
     if settings.frozen_prompts and not writer.can_freeze:
-        raise ConfigError(f"frozen_prompts: model {filled.model!r} does not go on from what it has read; leave it out")
-    rows = CausalRows(writer, corpus, validation)
-    narrowed = leave_out(loss, rows.fits, writer.max_length)
-    writer.model = prepare_training(writer.model, filled)
-    writer.course = fine_tune(
-        rows, narrowed, filled, corpus=corpus, validation=validation, progress=progress, folder=folder,
-        keep_last=keep_last,
-    )  # fmt: skip
+        raise ConfigError(
+            f"frozen_prompts: model {settings.model!r} does not go on from what it has read; leave it out"
+        )
+    rows = CausalRows(writer, training.corpus, training.validation)
+    narrowed = leave_out(training.loss, rows.fits, writer.max_length)
+    writer.model = prepare_training(writer.model, settings)
+    writer.course = fine_tune(rows, replace(training, settings=settings, loss=narrowed), keep_last=keep_last)
     writer.model = writer.model if settings.frozen_prompts else merge_lora(writer.model)
     writer.dropped = int((~rows.fits).sum())
     return writer

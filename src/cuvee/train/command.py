@@ -40,13 +40,11 @@ from cuvee.corpus import Corpus
 from cuvee.corpus.files import replace_text
 from cuvee.corpus.formats import read_table
 from cuvee.corpus.forms import split_turns
-from cuvee.encoders import Encoder
 from cuvee.errors import ConfigError, InputError, TrainingError, TrialsAwaited
 from cuvee.fingerprint import hash_value
 from cuvee.inputs import read_kernel, show_value
 from cuvee.train.own import wrap_answers
-from cuvee.train.settings import Program, Trained, TrainSettings
-from cuvee.train.weighting import PreparedLoss, Progress
+from cuvee.train.settings import Program, Trained, Training, TrainSettings
 
 EVAL, TRIAL, PREDICTIONS, SCORES, MODEL = "eval.jsonl", "trial.json", "predictions.jsonl", "scores.jsonl", "model"
 _LOG, _DONE = "log.txt", "finished"
@@ -113,10 +111,7 @@ def _write_lines(path: Path, rows: Iterable[dict[str, object]]) -> None:
     replace_text(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
 
 
-def train_command(
-    corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None, validation: Corpus | None,
-    progress: Progress | None, folder: Path | None,
-) -> Trained:  # fmt: skip
+def train_command(training: Training) -> Trained:
     """Run the program of ``settings`` in ``folder``, and read its answers to the ``eval.jsonl`` that lies there.
 
     Where that is empty or missing, it is to leave a model. A folder that the program has finished is not run again.
@@ -126,7 +121,7 @@ def train_command(
         TrainingError: the program failed, took too long or too much memory, or its answers are not those asked for.
         TrialsAwaited: there is no program to run here, and no answers yet.
     """
-    del encoder, progress
+    settings, folder = training.settings, training.folder
     program = settings.program
     if program is None or folder is None:
         raise ConfigError(
@@ -135,14 +130,14 @@ def train_command(
     wants_model = not (folder / EVAL).is_file() or not (folder / EVAL).stat().st_size
     if program.run is None:
         if not (folder / TRIAL).is_file():
-            _fill(folder, corpus, loss, settings, validation)
+            _fill(folder, training)
         if not any((folder / name).exists() for name in ([MODEL] if wants_model else [PREDICTIONS, SCORES])):
             raise TrialsAwaited(str(folder))
     elif not (folder / _DONE).is_file():
         for name in (PREDICTIONS, SCORES):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / MODEL, ignore_errors=True)
-        _fill(folder, corpus, loss, settings, validation)
+        _fill(folder, training)
         _run(program, folder)
         (folder / _DONE).touch()
     try:
@@ -158,15 +153,16 @@ def train_command(
     def keep(target: Path) -> None:
         shutil.copytree(folder / MODEL, target, dirs_exist_ok=True)
 
-    return wrap_answers(corpus, lambda inputs: [answers[each] for each in inputs], settings, keep)
+    return wrap_answers(training.corpus, lambda inputs: [answers[each] for each in inputs], settings, keep)
 
 
-def _fill(folder: Path, corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, validation: Corpus | None) -> None:
+def _fill(folder: Path, training: Training) -> None:
     """Write the rows, and ``trial.json`` last."""
+    corpus, settings, held_out = training.corpus, training.settings, training.validation
     _make_folder(folder)
-    _write_rows(folder / "train.jsonl", corpus, loss.weights.tolist())
-    if validation is not None:
-        _write_rows(folder / "validation.jsonl", validation, validation.weights.tolist())
+    _write_rows(folder / "train.jsonl", corpus, training.loss.weights.tolist())
+    if held_out is not None:
+        _write_rows(folder / "validation.jsonl", held_out, held_out.weights.tolist())
     if not (folder / EVAL).is_file():
         _write_lines(folder / EVAL, [])  # so that a program that predicts has nothing to do, and does not fail
     told: dict[str, object] = {"task": corpus.task, "seed": settings.seed % 2**31, "steps": settings.steps}

@@ -7,7 +7,7 @@ trained), of length 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +23,13 @@ from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
 from cuvee.train.loop import fine_tune
 from cuvee.train.probe import read_head, write_head
 from cuvee.train.retriever import BiEncoder, load_body
-from cuvee.train.settings import Description, TrainSettings, fill_settings, given, write_description
-from cuvee.train.weighting import PreparedLoss, Progress
+from cuvee.train.settings import Description, Training, TrainSettings, fill_settings, given, write_description
 
 _PREDICT_BATCH = 64
 _MAX_LENGTH, _HEAD_LEARNING_RATE = 64, 2e-2
 
 
-def train_encoder(
-    corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None, validation: Corpus | None,
-    progress: Progress | None, folder: Path | None,
-) -> TunedClassifier:  # fmt: skip
+def train_encoder(training: Training) -> TunedClassifier:
     """Fine-tune ``settings.model`` (by default all-MiniLM-L6-v2) for exactly ``settings.steps`` steps.
 
     With ``lora_rank``, adapters and the head are trained, and the adapters then added to the model's weights.
@@ -44,15 +40,14 @@ def train_encoder(
         MissingDependency, InputError: sentence-transformers, peft or the model cannot be loaded.
         ConfigError: an unknown device, or a setting it has no use for.
     """
-    del encoder  # every trainer and loader is given one
-    filled = fill_settings(
-        "encoder", settings, model=DEFAULT_ENCODER, device="auto", max_length=_MAX_LENGTH,
+    settings = fill_settings(
+        "encoder", training.settings, model=DEFAULT_ENCODER, device="auto", max_length=_MAX_LENGTH,
         head_learning_rate=_HEAD_LEARNING_RATE,
     )  # fmt: skip
-    body = BiEncoder.from_pretrained(filled)
-    body.backbone = prepare_training(body.backbone, filled)
-    rows = ClassifierRows(body, corpus, validation)
-    fine_tune(rows, loss, filled, corpus=corpus, validation=validation, progress=progress, folder=folder)
+    body = BiEncoder.from_pretrained(settings)
+    body.backbone = prepare_training(body.backbone, settings)
+    rows = ClassifierRows(body, training.corpus, training.validation)
+    fine_tune(rows, replace(training, settings=settings))
     body.backbone = merge_lora(body.backbone)
     weight, bias = (p.detach().cpu().numpy() for p in (rows.head.weight, rows.head.bias))
     return TunedClassifier(body, ProbeModel(rows.labels, np.ascontiguousarray(weight.T), bias))

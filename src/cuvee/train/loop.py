@@ -20,14 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, TrainingError
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.language_models import choose_dtype, explain_memory, own_random_stream
 from cuvee.records import Floats
 from cuvee.train import finetuning
 from cuvee.train.finetuning import Rows, Trainable
-from cuvee.train.settings import TrainSettings, given
+from cuvee.train.settings import Training, TrainSettings, given
 from cuvee.train.weighting import PreparedLoss, Progress
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -100,23 +99,21 @@ def train_loop(
     )
 
 
-def fine_tune(
-    rows: Trainable, loss: PreparedLoss, settings: TrainSettings, *, corpus: Corpus, validation: Corpus | None,
-    progress: Progress | None, folder: Path | None, keep_last: bool = False,
-) -> LoopResult:  # fmt: skip
-    """``train_loop`` as ``settings`` ask for it, with nothing in them left open.
+def fine_tune(rows: Trainable, training: Training, *, keep_last: bool = False) -> LoopResult:
+    """``train_loop`` of a training in whose settings nothing is left open.
 
     Args:
-        rows, loss, progress, folder: as for ``train_loop``.
-        settings: filled in.
-        corpus: the kept rows.
-        validation: real rows held out.
+        rows: the model with the rows of the training.
+        training: what is asked for.
         keep_last: the model keeps its last weights, though ``patience`` asks for the best ones: both are scored.
     """
-    held_out = None if validation is None else validation.fingerprint
+    settings, held_out = training.settings, training.validation
     # how often a checkpoint is written does not change what is trained
-    key = hash_value([corpus.fingerprint, held_out, replace(settings, checkpoint_every=None)])
-    return train_loop(rows, loss, settings, key=key, keep_last=keep_last, progress=progress, folder=folder)
+    parts = [held_out and held_out.fingerprint, replace(settings, checkpoint_every=None)]
+    return train_loop(
+        rows, training.loss, settings, key=hash_value([training.corpus.fingerprint, *parts]), keep_last=keep_last,
+        progress=training.progress, folder=training.folder,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from cuvee.records import Floats
 from cuvee.registry import Kind, resolve_name
 from cuvee.train.checkers import AgreementFilter, CheckerAlone, DynamicImportanceLoss, ImportanceLoss, SourceWeight
 from cuvee.train.settings import TrainSettings
-from cuvee.train.weighting import Loss, OwnLoss, PreparedLoss, TrainingRows, name_failure
+from cuvee.train.weighting import Loss, PreparedLoss, TrainingRows, name_failure
 
 _RAMP = 0.01  # of log p, over which the slope of tce ends
 LOG_ZERO = -4.0  # what the reverse cross-entropy takes for log 0 (called A in the paper)
@@ -165,7 +165,7 @@ def build_loss(settings: TrainSettings) -> Loss:
                 raise ConfigError(f"{name} is {value!r}, but loss {settings.loss!r} has none; set loss: {owners}")
         return factory(**{name: value for name in own if (value := getattr(settings, name)) is not None})
     with name_failure("loss", settings.loss):
-        return OwnLoss(settings.loss, factory(settings))
+        return factory(settings)
 
 
 def fill_loss_settings(settings: TrainSettings, prepared: PreparedLoss) -> TrainSettings:

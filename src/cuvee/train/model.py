@@ -19,26 +19,31 @@ from cuvee.records import Floats, Vectors
 from cuvee.registry import Kind, nearest_name, resolve_name
 from cuvee.train.losses import LOSSES, build_loss, fill_loss_settings
 from cuvee.train.own import FunctionTrainer
-from cuvee.train.settings import DEFAULTS, Description, Trained, Trainer, TrainSettings, read_description, refuse_idle
+from cuvee.train.settings import (
+    DEFAULTS,
+    Description,
+    Trained,
+    Trainer,
+    Training,
+    TrainSettings,
+    read_description,
+    refuse_idle,
+)
 from cuvee.train.weighting import (
-    PreparedLoss,
     Progress,
     RowChecker,
     RowScores,
     TrainingRows,
     mark_synthetic,
     name_failure,
+    prepare_loss,
     weigh_rows,
 )
 
 _TWO_LAWS = ("imp", "dimp")
 _NEEDING_REAL = (*_TWO_LAWS, "agreement_filter", "checker_alone")
 _FUNCTION = Kind(name="trainer", takes=("blend", "validation", "seed", "steps"))
-_TRAINER = Kind(
-    name="trainer",
-    takes=("corpus", "loss", "settings", "*", "encoder", "validation", "progress", "folder"),
-    other=_FUNCTION,
-)
+_TRAINER = Kind(name="trainer", takes=("*", "training"), other=_FUNCTION)
 _STATIC = ("ce", "source_weight")  # losses that are weights of rows, which can be handed on
 _CHECKING = ("causal", "retriever")  # trainers whose models check rows without labels
 
@@ -61,13 +66,9 @@ class BuiltIn:
     remedy: str = ""
     draws: bool = True
 
-    def __call__(
-        self, corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None,
-        validation: Corpus | None, progress: Progress | None, folder: Path | None,
-    ) -> Trained:  # fmt: skip
+    def __call__(self, training: Training) -> Trained:
         """See ``Trainer``."""
-        train = cast("Trainer", self._find("train"))
-        return train(corpus, loss, settings, encoder=encoder, validation=validation, progress=progress, folder=folder)
+        return cast("Trainer", self._find("train"))(training)
 
     def load(self, folder: Path, description: Description, encoder: Encoder | None) -> Trained:
         """What a predictor of this trainer wrote into ``folder``."""
@@ -189,9 +190,8 @@ class TunedChecker:
         loss = WeightedRows(weights)
         rows = corpus.keep(loss.kept)
         tuned = tuned_settings(self.settings, len(rows), passes, seed)
-        model = find_trainer(self.settings.trainer)(
-            rows, loss, tuned, encoder=None, validation=None, progress=self.progress, folder=None
-        )
+        train = find_trainer(self.settings.trainer)
+        model = train(Training(corpus=rows, loss=loss, settings=tuned, progress=self.progress))
         return cast("CheckingModel", model).score_rows(scored)
 
 
@@ -205,25 +205,10 @@ def tuned_settings(settings: TrainSettings, rows: int, passes: int | None, seed:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadyRows:
-    """What a trainer takes.
-
-    Args:
-        corpus: the rows that count, in the order of ``loss.weights``.
-        loss: prepared for them.
-        settings: with the loss's own settings filled in.
-    """
-
-    corpus: Corpus
-    loss: PreparedLoss
-    settings: TrainSettings
-
-
 def make_ready(
     corpus: Corpus, settings: TrainSettings, *, encode: Callable[[Sequence[str]], Vectors],
     checker: RowChecker | None = None, progress: Progress | None = None,
-) -> ReadyRows:  # fmt: skip
+) -> Training:  # fmt: skip
     """Prepare the loss, and drop the rows that do not count.
 
     The corpus's own weights of rows count on top of those of the loss; rows of weight 0 are dropped first.
@@ -239,14 +224,14 @@ def make_ready(
     rows = TrainingRows(
         corpus=corpus, synthetic=mark_synthetic(corpus), encode=encode, seed=settings.seed, l2=l2, checker=checker
     )
-    prepared = loss.prepare(rows if progress is None else replace(rows, progress=progress))
+    prepared = prepare_loss(loss, settings.loss, rows if progress is None else replace(rows, progress=progress))
     kept = corpus if prepared.kept.all() else corpus.keep(prepared.kept)
     if len(kept) == 0:
         raise TrainingError("there are no rows to train on; give rows of at least two labels, with weights above 0")
     if corpus.task == "classification" and len(kept.labels) < 2:
         raise TrainingError(f"training rows of one label only ({kept.labels[0]!r}); give rows of at least two")
     weighed = weigh_rows(prepared, corpus.weights)
-    return ReadyRows(corpus=kept, loss=weighed, settings=fill_loss_settings(settings, prepared))
+    return Training(corpus=kept, loss=weighed, settings=fill_loss_settings(settings, prepared))
 
 
 class WholeProgress:
@@ -329,15 +314,8 @@ def train_model(
     checker = TunedChecker(chosen, tune) if chosen.trainer in _CHECKING else None
     ready = make_ready(corpus, chosen, encode=encode, checker=checker, progress=tune)
     with nullcontext() if chosen.trainer in TRAINERS else name_failure("trainer", chosen.trainer):
-        return train(
-            ready.corpus,
-            ready.loss,
-            ready.settings,
-            encoder=encoder,
-            validation=validation,
-            progress=None if whole is None else whole.train,
-            folder=folder,
-        )
+        told = None if whole is None else whole.train
+        return train(replace(ready, encoder=encoder, validation=validation, progress=told, folder=folder))
 
 
 def load_predictor(folder: str | Path, *, encoder: Encoder | None = None) -> Trained:

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
-from cuvee.encoders import Encoder
 from cuvee.errors import ConfigError, TrainingError
 from cuvee.records import Vectors
-from cuvee.train.settings import Trained, TrainSettings
-from cuvee.train.weighting import PreparedLoss, Progress, name_failure
+from cuvee.train.settings import Trained, Training, TrainSettings
+from cuvee.train.weighting import name_failure
 
 # What ``predict`` gives for a list of inputs: a label, or label -> probability; a completion; a vector; one each.
 Answer = Callable[[Sequence[str]], object]
@@ -151,17 +150,13 @@ class FunctionTrainer:
     name: str
     function: Callable[[Corpus, Corpus | None, int, int | None], object]
 
-    def __call__(
-        self, corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None,
-        validation: Corpus | None, progress: Progress | None, folder: Path | None,
-    ) -> Trained:  # fmt: skip
+    def __call__(self, training: Training) -> Trained:
         """See ``Trainer``."""
-        del encoder, progress, folder
-        blend = corpus.with_columns(weight=loss.weights)
-        predict = self.function(blend, validation, settings.seed, settings.steps)
+        blend, settings = training.corpus.with_columns(weight=training.loss.weights), training.settings
+        predict = self.function(blend, training.validation, settings.seed, settings.steps)
         if not callable(predict):
             raise TrainingError(
                 f"trainer {self.name!r} returned {predict!r:.80}; return a function predict(inputs) that gives one "
                 "answer to each"
             )
-        return wrap_answers(corpus, predict, settings, getattr(predict, "save", None))
+        return wrap_answers(blend, predict, settings, getattr(predict, "save", None))

@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.corpus import Corpus
 from cuvee.encoders import BUILT_IN, Encoder, load_encoder, split_name
 from cuvee.errors import ConfigError, InputError
 from cuvee.inputs import bounded_memory, explain_damage
 from cuvee.probe import DEFAULT_L2, ProbeModel, fit_objective
-from cuvee.train.settings import PREDICTOR_FILE, Description, TrainSettings, write_description
-from cuvee.train.weighting import PreparedLoss, Progress
+from cuvee.train.settings import PREDICTOR_FILE, Description, Training, TrainSettings, write_description
 
 _WEIGHTS_FILE = "probe.npz"
 
@@ -105,21 +103,20 @@ def load_probe(folder: Path, description: Description, encoder: Encoder | None) 
     return ProbePredictor(model, used, description.settings)
 
 
-def train_probe(
-    corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None, validation: Corpus | None,
-    progress: Progress | None, folder: Path | None,
-) -> ProbePredictor:  # fmt: skip
+def train_probe(training: Training) -> ProbePredictor:
     """Fit a probe to the vectors of ``encoder`` (by default all-MiniLM-L6-v2): to its optimum, so nothing is drawn.
 
     Raises:
         ConfigError: a folder for checkpoints, which a probe has none of.
         TrainingError: a vector is not finite, or the loss has no optimum that is found.
     """
-    if folder is not None:
-        raise ConfigError(f"folder is {str(folder)!r}, but trainer 'probe' writes no checkpoints; leave it out")
-    del validation  # a probe stops at no row of it
-    filled = replace(settings, l2=settings.l2 or DEFAULT_L2, synthetic_share=None)
-    used = encoder or load_encoder()
+    corpus, loss, progress = training.corpus, training.loss, training.progress
+    if training.folder is not None:
+        raise ConfigError(
+            f"folder is {str(training.folder)!r}, but trainer 'probe' writes no checkpoints; leave it out"
+        )
+    filled = replace(training.settings, l2=training.settings.l2 or DEFAULT_L2, synthetic_share=None)
+    used = training.encoder or load_encoder()
     vectors = used.encode(corpus.texts)
     model = fit_objective(vectors, corpus.targets, loss, l2=filled.l2 or DEFAULT_L2)
     if progress is not None:

@@ -29,8 +29,8 @@ from cuvee.model_files import load_files
 from cuvee.records import Codes, Vectors
 from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
 from cuvee.train.loop import fine_tune
-from cuvee.train.settings import Description, TrainSettings, fill_settings, given, write_description
-from cuvee.train.weighting import PreparedLoss, Progress, RowScores
+from cuvee.train.settings import Description, Training, TrainSettings, fill_settings, given, write_description
+from cuvee.train.weighting import RowScores
 
 _MODEL = "model"
 _PROMPTS = {"query": ("query",), "passage": ("document", "passage", "corpus")}
@@ -52,10 +52,7 @@ _MAX_LENGTH, _TEMPERATURE = 256, 0.05
 Side = Literal["query", "passage"]
 
 
-def train_retriever(
-    corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None, validation: Corpus | None,
-    progress: Progress | None, folder: Path | None,
-) -> BiEncoder:  # fmt: skip
+def train_retriever(training: Training) -> BiEncoder:
     """Fine-tune ``settings.model`` (by default all-MiniLM-L6-v2) for exactly ``settings.steps`` steps.
 
     The log probability of a row is the log softmax, at its passage, of the cosines of its query with the distinct
@@ -69,16 +66,18 @@ def train_retriever(
         MissingDependency, InputError: sentence-transformers or the model cannot be loaded.
         ConfigError: another task, an unknown device, or a setting it has no use for.
     """
-    del encoder  # every trainer and loader is given one
+    corpus = training.corpus
     if corpus.task != "retrieval":
         raise ConfigError(f"trainer 'retriever' is for task 'retrieval', not {corpus.task!r}")
-    filled = fill_settings("retriever", settings, model=DEFAULT_ENCODER, device="auto", temperature=_TEMPERATURE)
-    model = BiEncoder.from_pretrained(filled)
-    model.backbone = prepare_training(model.backbone, filled)
-    rows = RetrieverRows(model, corpus, validation)
+    settings = fill_settings(
+        "retriever", training.settings, model=DEFAULT_ENCODER, device="auto", temperature=_TEMPERATURE
+    )
+    model = BiEncoder.from_pretrained(settings)
+    model.backbone = prepare_training(model.backbone, settings)
+    rows = RetrieverRows(model, corpus, training.validation)
     if rows.passages < 2:
         raise TrainingError("all training rows have the same passage, so there are no negatives; give rows of others")
-    fine_tune(rows, loss, filled, corpus=corpus, validation=validation, progress=progress, folder=folder)
+    fine_tune(rows, replace(training, settings=settings))
     model.backbone = merge_lora(model.backbone)
     return model
 

@@ -7,13 +7,13 @@ Imports torch and sentence-transformers.
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from cuvee.corpus import Corpus
-from cuvee.encoders import DEFAULT_ENCODER, Encoder
+from cuvee.encoders import DEFAULT_ENCODER
 from cuvee.errors import ConfigError
 from cuvee.probe import DEFAULT_L2, fit_objective
 from cuvee.records import Codes, Floats
@@ -21,16 +21,12 @@ from cuvee.train.encoder import TunedClassifier, load_encoder
 from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
 from cuvee.train.loop import fine_tune
 from cuvee.train.retriever import BiEncoder
-from cuvee.train.settings import TrainSettings, fill_settings, given
-from cuvee.train.weighting import PreparedLoss, Progress
+from cuvee.train.settings import Training, fill_settings, given
 
 load_setfit = load_encoder  # both trainers make the same kind of classifier
 
 
-def train_setfit(
-    corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None, validation: Corpus | None,
-    progress: Progress | None, folder: Path | None,
-) -> TunedClassifier:  # fmt: skip
+def train_setfit(training: Training) -> TunedClassifier:
     """Tune ``settings.model`` (by default all-MiniLM-L6-v2) for exactly ``settings.steps`` steps, then fit its head.
 
     The loss of a row is (1 - cos(row, one of its label))^2 + cos(row, one of another label)^2. A row's weight counts
@@ -41,14 +37,14 @@ def train_setfit(
         MissingDependency, InputError: sentence-transformers or the model cannot be loaded.
         ConfigError: an unknown device, or a setting it has no use for.
     """
-    del encoder, validation  # every trainer is given them; this one stops at no row
-    filled = fill_settings("setfit", settings, model=DEFAULT_ENCODER, device="auto", l2=DEFAULT_L2)
-    body = BiEncoder.from_pretrained(filled)
-    body.backbone = prepare_training(body.backbone, filled)
-    rows = PairedRows(body, corpus, loss.weights)
-    fine_tune(rows, loss, filled, corpus=corpus, validation=None, progress=progress, folder=folder)
+    corpus = training.corpus
+    settings = fill_settings("setfit", training.settings, model=DEFAULT_ENCODER, device="auto", l2=DEFAULT_L2)
+    body = BiEncoder.from_pretrained(settings)
+    body.backbone = prepare_training(body.backbone, settings)
+    rows = PairedRows(body, corpus, training.loss.weights)
+    fine_tune(rows, replace(training, settings=settings, validation=None))  # it stops at no row
     body.backbone = merge_lora(body.backbone)
-    head = fit_objective(body.encode(corpus.texts, "passage"), corpus.targets, loss, l2=given(filled.l2))
+    head = fit_objective(body.encode(corpus.texts, "passage"), corpus.targets, training.loss, l2=given(settings.l2))
     return TunedClassifier(body, head)
 
 

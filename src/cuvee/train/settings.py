@@ -238,34 +238,32 @@ class Retriever(Ranker, TrainedModel, Protocol):
 Trained = Predictor | TextWriter | Retriever
 
 
-class Trainer(Protocol):
-    """Trains on rows that all count: ``corpus`` holds the loss's kept rows only, in the order of its weights."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What a trainer is given.
 
-    def __call__(
-        self,
-        corpus: Corpus,
-        loss: PreparedLoss,
-        settings: TrainSettings,
-        *,
-        encoder: Encoder | None,
-        validation: Corpus | None,
-        progress: Progress | None,
-        folder: Path | None,
-    ) -> Trained:
-        """What the task asks for, trained for exactly the steps asked for unless ``patience`` ends it earlier.
+    Attributes:
+        corpus: rows that all count, in the order of the loss's weights; a classifier's have at least two labels.
+        loss: prepared for them.
+        settings: how to train, with what the loss took in place of None.
+        encoder: sentence vectors, for trainers that stand on them.
+        validation: real rows that are never trained on.
+        progress: called as training goes on.
+        folder: where checkpoints go; None keeps none.
+    """
 
-        Args:
-            corpus: rows to train on; a classifier's have at least two labels.
-            loss: prepared for them.
-            settings: how to train.
-            encoder: sentence vectors, for trainers that stand on them.
-            validation: real rows that are never trained on.
-            progress: called as training goes on.
-            folder: where checkpoints go; None keeps none.
+    corpus: Corpus
+    loss: PreparedLoss
+    settings: TrainSettings
+    encoder: Encoder | None = None
+    validation: Corpus | None = None
+    progress: Progress | None = None
+    folder: Path | None = None
 
-        Raises:
-            TrainingError: training failed. ConfigError: a setting it has no use for.
-        """
+
+# Makes what the task asks for, trained for exactly the steps asked for unless ``patience`` ends it earlier. It raises
+# TrainingError where training failed, and ConfigError for a setting that it has no use for.
+Trainer = Callable[[Training], Trained]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,53 +116,26 @@ class AdjustedLoss:
     Args:
         loss: prepared.
         phases, weights: in place of those of the loss; None leaves them.
+        factor: of the slopes and values of each kept row; None is 1.
     """
 
     def __init__(
-        self, loss: PreparedLoss, *, phases: Sequence[Phase] | None = None, weights: Floats | None = None
-    ) -> None:
+        self, loss: PreparedLoss, *, phases: Sequence[Phase] | None = None, weights: Floats | None = None,
+        factor: Floats | None = None,
+    ) -> None:  # fmt: skip
         self._loss = loss
         self.kept = loss.kept
         self.phases = loss.phases if phases is None else phases
         self.weights: Floats = loss.weights if weights is None else weights
+        self._factor: Floats = np.ones(len(self.weights)) if factor is None else factor
 
     def slopes(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
-        """As the loss has them."""
-        return self._loss.slopes(rows, log_p)
+        """The loss's slopes times the rows' factors, shape (b,)."""
+        return np.asarray(self._factor[rows] * self._loss.slopes(rows, log_p))
 
     def values(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
-        """As the loss has them."""
-        return self._loss.values(rows, log_p)
-
-
-class RowWeightedLoss(AdjustedLoss):
-    """A prepared loss whose rows also weigh what the corpus says; of any loss, and for every trainer.
-
-    Only ratios matter: both weights together sum to what the loss's own do, and have mean 1 over the rows of a phase.
-    Rows of weight 0 are left out before a loss is prepared. Checkers that a loss fits weigh rows alike
-    (``scale_weights``).
-
-    Args:
-        loss: prepared for these rows.
-        weights: of its kept rows, shape (kept,), above 0.
-    """
-
-    def __init__(self, loss: PreparedLoss, weights: Floats) -> None:
-        own = np.asarray(loss.weights, dtype=np.float64)
-        super().__init__(loss, weights=scale_weights(own, weights))
-        self._factor: Floats = np.ones(len(weights))
-        for phase in loss.phases:
-            part = own[phase.rows]
-            if len(part):
-                self._factor[phase.rows] = weights[phase.rows] * part.sum() / (weights[phase.rows] @ part)
-
-    def slopes(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
-        """The loss's slopes times the rows' relative weights, shape (b,)."""
-        return np.asarray(self._factor[rows] * super().slopes(rows, log_p))
-
-    def values(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
-        """The loss's values times the rows' relative weights, shape (b,)."""
-        return np.asarray(self._factor[rows] * super().values(rows, log_p))
+        """The loss's values times the rows' factors, shape (b,)."""
+        return np.asarray(self._factor[rows] * self._loss.values(rows, log_p))
 
 
 def scale_weights(own: Floats, weights: Floats) -> Floats:
@@ -180,9 +153,21 @@ def scale_weights(own: Floats, weights: Floats) -> Floats:
 
 
 def weigh_rows(loss: PreparedLoss, weights: Floats) -> PreparedLoss:
-    """The loss with the weights of all its rows, shape (n,); the loss itself where all weigh the same."""
-    kept = weights[loss.kept]
-    return loss if len(kept) == 0 or bool((kept == kept[0]).all()) else RowWeightedLoss(loss, kept)
+    """The loss whose rows also weigh what the corpus says, shape (n,); the loss itself where all weigh the same.
+
+    Only ratios matter: both weights together sum to what the loss's own do, and have mean 1 over the rows of a phase.
+    Rows of weight 0 are left out before a loss is prepared. Checkers that a loss fits weigh rows alike
+    (``scale_weights``).
+    """
+    weights = weights[loss.kept]
+    if len(weights) == 0 or bool((weights == weights[0]).all()):
+        return loss
+    own, factor = np.asarray(loss.weights, dtype=np.float64), np.ones(len(weights))
+    for phase in loss.phases:
+        part = own[phase.rows]
+        if len(part):
+            factor[phase.rows] = weights[phase.rows] * part.sum() / (weights[phase.rows] @ part)
+    return AdjustedLoss(loss, weights=scale_weights(own, weights), factor=factor)
 
 
 @contextmanager
@@ -205,42 +190,21 @@ def name_failure(what: str, name: str) -> Iterator[None]:
         raise ConfigError(f"{what} {name!r} failed ({said}); correct it, or choose another") from exc
 
 
-class OwnLoss:
-    """A loss of the user's own, before it has seen rows.
-
-    Args:
-        name: ``module:Name``.
-        loss: what it names made.
-    """
-
-    def __init__(self, name: str, loss: Loss) -> None:
-        self._name, self._loss = name, loss
-
-    def prepare(self, rows: TrainingRows) -> OwnRows:
-        """Prepared by the user's loss.
-
-        Raises:
-            ConfigError: it failed, or does not give what a prepared loss has.
-        """
-        with name_failure("loss", self._name):
-            return OwnRows(self._name, self._loss.prepare(rows), len(rows.synthetic))
-
-
-class OwnRows(AdjustedLoss):
+class OwnRows:
     """A prepared loss of the user's own, called inside ``name_failure``.
 
     Args:
         name: ``module:Name``.
-        rows: prepared.
+        loss: prepared.
         count: of all rows.
 
     Raises:
         ConfigError: what it says of its rows does not fit them.
     """
 
-    def __init__(self, name: str, rows: PreparedLoss, count: int) -> None:
-        super().__init__(rows)
-        self._name = name
+    def __init__(self, name: str, loss: PreparedLoss, count: int) -> None:
+        self._name, self._loss = name, loss
+        self.kept, self.phases, self.weights = loss.kept, loss.phases, loss.weights
         kept, weights = np.asarray(self.kept), np.asarray(self.weights)
         if kept.shape != (count,) or kept.dtype != np.bool_:
             raise ConfigError(f"loss {name!r}: kept is {kept.dtype} of shape {kept.shape}; give bool of ({count},)")
@@ -249,19 +213,35 @@ class OwnRows(AdjustedLoss):
 
     def slopes(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
         """As the loss has them, once their shape is checked."""
-        with name_failure("loss", self._name):
-            return self._checked("slopes", super().slopes(rows, log_p), log_p)
+        return self._ask("slopes", rows, log_p)
 
     def values(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
         """As the loss has them, once their shape is checked."""
-        with name_failure("loss", self._name):
-            return self._checked("values", super().values(rows, log_p), log_p)
+        return self._ask("values", rows, log_p)
 
-    def _checked(self, what: str, found: Floats, log_p: Floats) -> Floats:
-        numbers = np.asarray(found, dtype=np.float64)
+    def _ask(self, what: Literal["slopes", "values"], rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        with name_failure("loss", self._name):
+            numbers = np.asarray(getattr(self._loss, what)(rows, log_p), dtype=np.float64)
         if numbers.shape != log_p.shape:
             raise ConfigError(f"loss {self._name!r}: {what} has shape {numbers.shape}; give {log_p.shape}")
         return numbers
+
+
+def prepare_loss(loss: Loss, name: str, rows: TrainingRows) -> PreparedLoss:
+    """The loss for these rows; one of the user's own is checked.
+
+    Args:
+        loss: that ``build_loss`` gave.
+        name: of the loss; ``module:Name`` is the user's own.
+        rows: what it may look at.
+
+    Raises:
+        ConfigError: the user's own failed, or does not give what a prepared loss has; or as ``Loss.prepare``.
+    """
+    if ":" not in name:
+        return loss.prepare(rows)
+    with name_failure("loss", name):
+        return OwnRows(name, loss.prepare(rows), len(rows.synthetic))
 
 
 def mark_synthetic(corpus: Corpus) -> NDArray[np.bool_]:
