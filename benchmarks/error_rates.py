@@ -36,7 +36,7 @@ from cuvee.recommend import (
 )
 from cuvee.recommend.advice import choose_best, decide
 from cuvee.recommend.cells import CellTable, gains_of, merge_groups, pool_gains
-from cuvee.recommend.confirming import Judgement, judge_confirmation, plan_looks
+from cuvee.recommend.confirming import LookResult, judge_confirmation, plan_looks
 from cuvee.recommend.search import list_draws
 from cuvee.recommend.statistics import adjust_choice
 from cuvee.recommend.wording import Verdict
@@ -366,7 +366,7 @@ class Study:
     tables: dict[Cell, CellTable]
     gains: dict[Cell, tuple[Gain, ...]]
     confirmation: Confirmation
-    judged: Judgement
+    judged: LookResult
     true: dict[Cell, float]
 
 

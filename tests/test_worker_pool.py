@@ -3,13 +3,14 @@
 import json
 import os
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
 
 from command_line import call, refused
 from cuvee.corpus import Corpus
-from cuvee.encoders import CachedEncoder, HashingEncoder, SpreadEncoder, load_encoder
+from cuvee.encoders import CachedEncoder, HashingEncoder, load_encoder
 from cuvee.errors import ConfigError
 from cuvee.execute import Terms, open_executor
 from cuvee.measure import measure_corpus
@@ -45,7 +46,7 @@ def test_parts_are_the_same_whether_embedded_here_or_by_a_crew(tmp_path):
     words = texts(5000) + texts(100)  # some come again in a later part
     here, crew = Noting(), Counting()
     alone = CachedEncoder(here, tmp_path / "a").encode(words)
-    spread = CachedEncoder(SpreadEncoder(HashingEncoder(), HashingEncoder().encode, crew), tmp_path / "b").encode(words)
+    spread = CachedEncoder(HashingEncoder(), tmp_path / "b", partial(crew.map, HashingEncoder().encode)).encode(words)
     assert (alone == spread).all()
     assert here.parts == crew.items and sum(map(len, here.parts)) == len(set(words))
     assert (CachedEncoder(here, tmp_path / "b").encode(words) == alone).all() and len(here.parts) == len(crew.items)

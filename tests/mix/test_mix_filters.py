@@ -31,7 +31,7 @@ from cuvee.mix import (
     first_rows,
     row_wise,
 )
-from cuvee.mix.filters import FILTERS, Candidates, Judgement
+from cuvee.mix.filters import FILTERS, Candidates, FilterVerdict
 from cuvee.probe import fit_probe
 from cuvee.similarity import unit_rows
 
@@ -152,8 +152,8 @@ def test_a_pool_that_leaks_as_a_whole_stops_with_its_share_examples_and_a_remedy
 class Careless(Leak):
     """Overlooks every leak."""
 
-    def judge(self, rows: Candidates) -> Judgement:
-        return Judgement(reasons=(None,) * len(rows.corpus))
+    def judge(self, rows: Candidates) -> FilterVerdict:
+        return FilterVerdict(reasons=(None,) * len(rows.corpus))
 
 
 class Swap:
@@ -161,9 +161,9 @@ class Swap:
 
     name = "swap"
 
-    def judge(self, rows: Candidates) -> Judgement:
+    def judge(self, rows: Candidates) -> FilterVerdict:
         rows.corpus = make_pool([("Held out", "a")] * len(rows.corpus))
-        return Judgement(reasons=(None,) * len(rows.corpus))
+        return FilterVerdict(reasons=(None,) * len(rows.corpus))
 
 
 def test_the_guard_stops_after_the_leak_filter_and_after_each_later_step():

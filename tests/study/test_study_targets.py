@@ -12,7 +12,7 @@ from cuvee.config.dials import TargetConfig
 from cuvee.config.reading import make_config
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, RunFolderError
-from cuvee.execute import Progress, Silent, Stages
+from cuvee.execute import Silent, StageCounter, Stages
 from cuvee.generate.client import OpenedLLM
 from cuvee.measure import measure_corpus
 from cuvee.records import Estimate
@@ -159,7 +159,7 @@ def reach(many, run, target) -> dict:
         heard = Noting()
         ((settings, dial),) = make_dials(replace(study, stages=Stages(heard)))
         study = replace(study, stages=Stages(heard))
-        (level,) = wanted_levels(study, settings, dial, range(2), Progress(Silent(), "search"))
+        (level,) = wanted_levels(study, settings, dial, range(2), StageCounter(Silent(), "search"))
         kept = json.loads((run / "targets.json").read_text(encoding="utf-8"))["topics"]
         assert kept["level"] == level.name
         return {**kept, "notes": heard.notes}

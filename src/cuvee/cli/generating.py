@@ -29,7 +29,7 @@ from cuvee.config.opening import open_model
 from cuvee.corpus import Corpus, replace_text, write_corpus
 from cuvee.encoders import DEFAULT_ENCODER, find_minilm, resolve_encoder
 from cuvee.errors import ConfigError, CuveeError, InputError, MissingDependency
-from cuvee.execute import Progress, Stages
+from cuvee.execute import StageCounter, Stages
 from cuvee.generate.calls import Api, Failure, Request, Sampling
 from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials import SamplingDial
@@ -94,7 +94,7 @@ class Asking:
         )
 
     def make_pool(
-        self, real: Corpus, spec: GenerationSpec, llm: OpenedLLM, ledger: Ledger, progress: Progress
+        self, real: Corpus, spec: GenerationSpec, llm: OpenedLLM, ledger: Ledger, progress: StageCounter
     ) -> tuple[Pool, str]:
         """The pool at the temperature, or at the one nearest to the target; and a note on the search."""
         if self.target is None:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.encoders.models import (
+    BATCH,
     DEFAULT_ENCODER,
     PART,
     Encoder,
@@ -28,7 +29,7 @@ from cuvee.records import Vectors
 
 T = TypeVar("T")
 R = TypeVar("R")
-_MEMORY_ROWS = 200_000
+_READ = 500  # keys of one query
 
 
 class WorkerPool(Protocol):
@@ -61,12 +62,13 @@ def load_encoder(
         MissingDependency, InputError: the model cannot be loaded.
     """
     name = resolve_encoder(name)
-    bare = build_encoder(name)
-    encoder = bare if workers is None else SpreadEncoder(bare, _Loaded(name), workers)
+    encoder = build_encoder(name)
     if name == "hashing":
-        return encoder  # faster than a look into the cache
+        return encoder  # faster than a look into the cache, or than workers
     folder = cache or Path(os.environ.get("CUVEE_CACHE") or Path.home() / ".cache" / "cuvee")
-    return CachedEncoder(encoder, folder / "embeddings")
+    return CachedEncoder(
+        encoder, folder / "embeddings", None if workers is None else partial(workers.map, _Loaded(name))
+    )
 
 
 class _Loaded:
@@ -82,46 +84,23 @@ class _Loaded:
         return self._encoder.encode(texts)
 
 
-class SpreadEncoder(WrappedEncoder):
-    """Embeds texts in parts, each part by a worker.
-
-    Args:
-        encoder: the same one here, which is asked for its name, hash and dimension.
-        work: embeds one part; carried to the workers.
-        pool: the workers.
-    """
-
-    at_once = 32 * PART
-
-    def __init__(self, encoder: Encoder, work: Callable[[Sequence[str]], Vectors], pool: WorkerPool) -> None:
-        super().__init__(encoder)
-        self._work, self._pool = work, pool
-
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, float32, shape (len(texts), dim)."""
-        out = empty_rows(len(texts), self.dim)
-        parts = [texts[start : start + PART] for start in range(0, len(texts), PART)]
-        for number, vectors in enumerate(self.encode_parts(parts)):
-            out[number * PART : number * PART + len(vectors)] = vectors
-        return out
-
-    def encode_parts(self, parts: Sequence[Sequence[str]]) -> Iterator[Vectors]:
-        """The vectors of each part, in their order, as they come."""
-        return self._pool.map(self._work, [list(part) for part in parts])
-
-
 class CachedEncoder(WrappedEncoder):
     """An encoder that embeds each distinct text once, ever: vectors are kept in a SQLite file by content.
 
     Args:
         encoder: the one that does the work.
         folder: where the cache file lives; one file for each encoder hash.
+        embed: gives the vectors of each part of texts, in order, where workers embed them; None embeds them here.
     """
 
-    def __init__(self, encoder: Encoder, folder: Path) -> None:
+    def __init__(
+        self, encoder: Encoder, folder: Path,
+        embed: Callable[[Sequence[Sequence[str]]], Iterable[Vectors]] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(encoder)
-        self._folder = folder
-        self._memory: dict[bytes, Vectors] = {}
+        self._folder, self._embed = folder, embed or partial(map, encoder.encode)
+        self.at_once = PART if embed is None else 32 * PART
+        """Texts to embed in one call, where what is embedded shall be kept as it comes."""
 
     @cached_property
     def _database(self) -> sqlite3.Connection:
@@ -135,42 +114,29 @@ class CachedEncoder(WrappedEncoder):
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32, shape (len(texts), dim); only texts never seen before are embedded."""
-        if not texts:
-            return np.zeros((0, self.dim), dtype=np.float32)
-        parts = list(batches(len(texts)))
-        if len(parts) == 1:
+        if 0 < len(texts) <= BATCH:  # the dimension is the model's to tell, which may not be loaded
             return self._encode_batch(texts)
         out = empty_rows(len(texts), self.dim)
-        for part in parts:
+        for part in batches(len(texts)):
             out[part] = self._encode_batch(texts[part])
         return out
 
     def _encode_batch(self, texts: Sequence[str]) -> Vectors:
         keys = [hashlib.sha256(t.encode("utf-8", "surrogatepass")).digest()[:16] for t in texts]
-        known = {k: self._memory[k] for k in keys if k in self._memory}
-        known.update(self._read([k for k in keys if k not in known]))
+        known = self._read(list(dict.fromkeys(keys)))
         missing = _missing_parts(keys, texts, known)
         for part, fresh in zip(missing, self._embed([list(part.values()) for part in missing]), strict=True):
             known.update(zip(part, fresh, strict=True))
             rows = [(k, fresh[i].tobytes()) for i, k in enumerate(part)]
             with self._database:
                 self._database.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
-        if len(self._memory) + len(known) <= _MEMORY_ROWS:
-            self._memory.update(known)
         return np.stack([known[k] for k in keys])
 
-    def _embed(self, parts: Sequence[Sequence[str]]) -> Iterable[Vectors]:
-        if isinstance(self._encoder, SpreadEncoder):
-            return self._encoder.encode_parts(parts)
-        return map(self._encoder.encode, parts)
-
-    def _read(self, keys: list[bytes]) -> dict[bytes, Vectors]:
+    def _read(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
         found: dict[bytes, Vectors] = {}
-        distinct = list(dict.fromkeys(keys))
-        for start in range(0, len(distinct), 500):
-            part = distinct[start : start + 500]
-            marks = ",".join("?" * len(part))
-            query = f"SELECT key, vector FROM vectors WHERE key IN ({marks})"
+        for start in range(0, len(keys), _READ):
+            part = keys[start : start + _READ]
+            query = f"SELECT key, vector FROM vectors WHERE key IN ({','.join('?' * len(part))})"
             for key, blob in self._database.execute(query, part):
                 found[key] = np.frombuffer(blob, dtype=np.float32)
         return found

@@ -78,11 +78,6 @@ class WrappedEncoder:
         return self._encoder.name
 
     @property
-    def at_once(self) -> int:
-        """Texts to embed in one call, where what is embedded shall be kept as it comes."""
-        return getattr(self._encoder, "at_once", PART)
-
-    @property
     def hash(self) -> str:
         """The wrapped encoder's hash."""
         return self._encoder.hash

@@ -104,7 +104,7 @@ class Silent:
     started = advanced = detailed = finished = noted = _ignore
 
 
-class Progress:
+class StageCounter:
     """The running stage's counter, handed to whoever does the work."""
 
     def __init__(self, listener: Listener, stage: str) -> None:
@@ -137,11 +137,11 @@ class Stages:
         self.seconds: dict[str, float] = dict(seconds or {})
 
     @contextmanager
-    def stage(self, name: str, unit: str = "rows") -> Iterator[Progress]:
+    def stage(self, name: str, unit: str = "rows") -> Iterator[StageCounter]:
         """Time the body under ``name`` if it gets to its end; seconds add up when a stage is entered again."""
         self.listener.started(name, unit)
         start = time.perf_counter()
-        yield Progress(self.listener, name)
+        yield StageCounter(self.listener, name)
         spent = time.perf_counter() - start
         self.seconds[name] = self.seconds.get(name, 0.0) + spent
         self.listener.finished(name, spent)

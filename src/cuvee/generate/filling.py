@@ -17,6 +17,7 @@ from cuvee.generate.dials.slots import Slot, chosen_slots
 from cuvee.generate.ledger import Ledger, settle_identity
 from cuvee.generate.parsing import DRAFT, MISSING, NO_SOURCE, NOT_NEAREST, Parsed, pick_row
 from cuvee.generate.prompts import PromptWriter, Question
+from cuvee.records import Progress
 
 # ``nearest(queries, candidates)``: for each query the index of the nearest candidate.
 Nearest = Callable[[Sequence[str], Sequence[str]], Sequence[int]]
@@ -153,9 +154,6 @@ class AcceptanceFilter:
         if (refused := self._refused.get(text)) is not None:
             return refused
         return None if self._agreed.get((text, label), True) else parsing.WRONG_LABEL
-
-
-Progress = Callable[[int, int], None]  # ``progress(rows so far, rows wanted)``
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

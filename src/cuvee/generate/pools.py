@@ -16,12 +16,12 @@ from cuvee.fingerprint import hash_texts
 from cuvee.generate.calls import Endpoint, Request, Sampling, request_key
 from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials.slots import Dial, Slot, chosen_slots, wanted_slots
-from cuvee.generate.filling import AcceptanceFilter, AcceptanceRules, Attempt, Filling, Progress, fill_slots
+from cuvee.generate.filling import AcceptanceFilter, AcceptanceRules, Attempt, Filling, fill_slots
 from cuvee.generate.ledger import Ledger, settle_identity
 from cuvee.generate.parsing import DRAFT, NO_SOURCE, REMEDIES, Kind
 from cuvee.generate.prompts import PromptWriter, WritingSpec
 from cuvee.masking import LOCAL
-from cuvee.records import Level, Rejected, Shown
+from cuvee.records import Level, Progress, Rejected, Shown
 from cuvee.records.generation import Quarantined
 from cuvee.registry import nearest_name
 

@@ -11,10 +11,9 @@ from cuvee.corpus import Corpus
 from cuvee.errors import BudgetReached, GenerationError
 from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials.slots import Dial
-from cuvee.generate.filling import Progress
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.pools import GenerationSpec, Pool, generate_pools
-from cuvee.records import Level
+from cuvee.records import Level, Progress
 
 Score = Callable[[Corpus], float]  # A number of a corpus, such as its diversity
 

@@ -21,8 +21,8 @@ from cuvee.measure.intervals import mean_of_draws, subtract_first
 from cuvee.measure.measuring import are_named, pick_defined, pick_groups
 from cuvee.measure.subject import LESS, MORE, Metric, PointSubject, Subject
 from cuvee.probe import fit_probe
-from cuvee.records import Comparison, Estimate, Finding, PoolRank, Ranking
-from cuvee.similarity import Progress, nearest_margins, nearest_neighbours, spectrum, vendi_score
+from cuvee.records import Comparison, Estimate, Finding, PoolRank, Progress, Ranking
+from cuvee.similarity import nearest_margins, nearest_neighbours, spectrum, vendi_score
 
 _OF_REAL_ROWS = {"against", "labels"}
 Counts = NDArray[np.int64]

@@ -90,7 +90,7 @@ def _encode_batch(encode: Encode, texts: Sequence[str]) -> Vectors:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class FilterVerdict:
     """What a filter says of n rows.
 
     Attributes:
@@ -109,5 +109,5 @@ class Filter(Protocol):
     def name(self) -> str:
         """What the step is called."""
 
-    def judge(self, rows: Candidates) -> Judgement:
+    def judge(self, rows: Candidates) -> FilterVerdict:
         """One reason a row, None where it stays; never asked about no rows at all."""

@@ -17,7 +17,7 @@ from cuvee.corpus import Corpus, first_same, normalise_text, row_sources, writte
 from cuvee.errors import ConfigError, CuveeError, LeakError, TrainingError
 from cuvee.fingerprint import derive_seed
 from cuvee.mix.blend import apportion_rows
-from cuvee.mix.candidates import Candidates, Encode, Filter, Judgement
+from cuvee.mix.candidates import Candidates, Encode, Filter, FilterVerdict
 from cuvee.probe import cross_validated_proba, fit_probe
 from cuvee.records import Finding, Rejected, Shown, Vectors
 from cuvee.registry import Kind, nearest_name, resolve_name
@@ -114,10 +114,10 @@ class Degenerate:
     prompts: Sequence[str] = ()
     name: str = "degenerate"
 
-    def judge(self, rows: Candidates) -> Judgement:
+    def judge(self, rows: Candidates) -> FilterVerdict:
         """The first reason that applies, in the words of ``DegenerateReason``; ``completion: REASON`` of a target."""
         found = defects.degenerate_rows(rows.corpus, reference=self.reference or None, prompts=self.prompts or None)
-        return Judgement(reasons=tuple(found))
+        return FilterVerdict(reasons=tuple(found))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,14 +134,16 @@ class Pairs:
     longest: int | None = None
     name: str = "pairs"
 
-    def judge(self, rows: Candidates) -> Judgement:
+    def judge(self, rows: Candidates) -> FilterVerdict:
         """``answer repeats what it answers``, ``answer too long`` or ``answer not grounded``."""
         corpus, longest = rows.corpus, math.inf if self.longest is None else self.longest
         parts = zip(corpus.texts, corpus.targets, corpus.contexts, strict=True)
         reasons = [defects.pair_reason(*part, longest) for part in parts]
         if self.grounded is not None:
             _fill(reasons, np.flatnonzero(defects.grounded_shares(corpus) < self.grounded), defects.UNGROUNDED)
-        return Judgement(reasons=tuple(reasons), note="" if self.longest is None else f"at most {self.longest} words")
+        return FilterVerdict(
+            reasons=tuple(reasons), note="" if self.longest is None else f"at most {self.longest} words"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -162,13 +164,13 @@ class Scored:
     real: Corpus
     name: str
 
-    def judge(self, rows: Candidates) -> Judgement:
+    def judge(self, rows: Candidates) -> FilterVerdict:
         """``WHAT below LEAST``, or ``no WHAT``."""
         found, real = self.score(rows.corpus), self.score(self.real.take(np.arange(min(len(self.real), _YARDSTICK))))
         low = f"{self.what} below {self.least:g}"
         reasons = tuple(None if x >= self.least else f"no {self.what}" if np.isnan(x) else low for x in found)
         note = f"mean {self.what} {np.nanmean(found):.2f}; of {len(real)} real rows {np.nanmean(real):.2f}"
-        return Judgement(reasons=reasons, note=f"{note}, of which {(real >= self.least).mean():.0%} would stay")
+        return FilterVerdict(reasons=reasons, note=f"{note}, of which {(real >= self.least).mean():.0%} would stay")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -194,7 +196,7 @@ class Leak:
     whole: bool = True
     name: str = "leak"
 
-    def judge(self, rows: Candidates) -> Judgement:
+    def judge(self, rows: Candidates) -> FilterVerdict:
         """``leaks held-out data (KIND)``, KIND one of ``exact``, ``reordered``, ``overlap``, ``nearest``, ``source``,
         ``seed row``.
 
@@ -202,7 +204,7 @@ class Leak:
             LeakError: the rows that are left leak as a set.
         """
         if not self.held_out:
-            return Judgement(reasons=(None,) * len(rows.corpus), note="no held-out texts were given")
+            return FilterVerdict(reasons=(None,) * len(rows.corpus), note="no held-out texts were given")
         held_out_vectors, reference_vectors = rows.embed(self.held_out), rows.embed(self.reference)
         finder = defects.LeakFinder(
             self.held_out,
@@ -235,7 +237,7 @@ class Leak:
         parts.append("by words alone" if threshold is None else f"neighbours above cosine {threshold:.3f}")
         if baseline is not None:
             parts.append(f"{baseline:.1%} of the real rows leak by the same rules")
-        return Judgement(reasons=tuple(reasons), note="; ".join(parts))
+        return FilterVerdict(reasons=tuple(reasons), note="; ".join(parts))
 
     def _tell(self, found: defects.SetLeak, texts: Sequence[str]) -> str:
         """The share of a set that leaks, examples, and what to do."""
@@ -275,7 +277,7 @@ class Dedupe:
         if self.near is not None and not 0 < self.near <= 1:
             raise ValueError(f"near is {self.near!r}; give a cosine above 0, at most 1, or None")
 
-    def judge(self, rows: Candidates) -> Judgement:
+    def judge(self, rows: Candidates) -> FilterVerdict:
         """``repeats ...`` for exact repeats, ``near-duplicate of ...`` for the others.
 
         Raises:
@@ -283,7 +285,7 @@ class Dedupe:
         """
         reasons = _exact_repeats(rows.corpus, self.against)
         if self.near is None:
-            return Judgement(reasons=tuple(reasons))
+            return FilterVerdict(reasons=tuple(reasons))
         unit = rows.vectors(self.name)
         if self.against:
             others = rows.embed(self.against)
@@ -292,7 +294,7 @@ class Dedupe:
             _fill(reasons, np.flatnonzero(close), "near-duplicate of a given text")
         left = np.flatnonzero([reason is None for reason in reasons])
         _fill(reasons, left[near_repeats(unit[left], self.near)], "near-duplicate of an earlier row")
-        return Judgement(reasons=tuple(reasons), note=f"near-duplicates: cosine of at least {self.near:g}")
+        return FilterVerdict(reasons=tuple(reasons), note=f"near-duplicates: cosine of at least {self.near:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,7 +310,7 @@ class FewerPerCluster:
     threshold: float | None = None
     name: str = "fewer-per-cluster"
 
-    def judge(self, rows: Candidates) -> Judgement:
+    def judge(self, rows: Candidates) -> FilterVerdict:
         """``not among the first N of its group`` (or ``cluster``).
 
         Raises:
@@ -325,7 +327,7 @@ class FewerPerCluster:
             seen[family] += 1
             reasons.append(f"not among the first {self.limit} of its {what}" if seen[family] > self.limit else None)
         counts = f"{len(seen)} {what}s, the largest of {max(seen.values(), default=0)} rows"
-        return Judgement(reasons=tuple(reasons), note=f"{counts}; {note}" if note else counts)
+        return FilterVerdict(reasons=tuple(reasons), note=f"{counts}; {note}" if note else counts)
 
 
 def _exact_repeats(corpus: Corpus, against: Sequence[str]) -> list[str | None]:
@@ -384,7 +386,7 @@ class Agreement:
         if self.train.task != "classification":
             raise ConfigError(f"filter {self.name!r} needs labels; task {self.train.task!r} has none")
 
-    def judge(self, rows: Candidates) -> Judgement:
+    def judge(self, rows: Candidates) -> FilterVerdict:
         """``label less probable than P`` or ``not in the top P of its label``.
 
         Raises:
@@ -404,7 +406,7 @@ class Agreement:
         reasons = tuple(
             None if kept else (reason if labelled else _UNKNOWN) for kept, labelled in zip(stays, known, strict=True)
         )
-        return Judgement(reasons=reasons, note=self._trust(real))
+        return FilterVerdict(reasons=reasons, note=self._trust(real))
 
     def _probabilities(self, real: Vectors, own: Vectors, corpus: Corpus) -> NDArray[np.float64]:
         """Of each row's own label, shape (n,); nan where the real rows lack it."""
@@ -463,14 +465,14 @@ class Keep:
         known: dict[str, Reasons] = {}
         return cls(name, resolve_name(name, known, Kind(name="filter", takes=("corpus",))))
 
-    def judge(self, rows: Candidates) -> Judgement:
+    def judge(self, rows: Candidates) -> FilterVerdict:
         """What the function says of the rows.
 
         Raises:
             ConfigError: it failed.
         """
         try:
-            return Judgement(reasons=tuple(self.reasons(rows.corpus)))
+            return FilterVerdict(reasons=tuple(self.reasons(rows.corpus)))
         except CuveeError:
             raise
         except Exception as exc:
@@ -487,7 +489,7 @@ def row_wise(filters: Sequence[Filter]) -> Sequence[Filter]:
     return filters[first:]
 
 
-def _judge_needed(rows: Candidates, filters: Sequence[Filter], needed: Needed) -> list[Judgement]:
+def _judge_needed(rows: Candidates, filters: Sequence[Filter], needed: Needed) -> list[FilterVerdict]:
     """What row-wise filters say one after the other, by the vectors of rows that are needed alone.
 
     Rows that are needed in place of removed ones come in further rounds. Before, leaks by words are found among all.
@@ -518,7 +520,7 @@ def _judge_needed(rows: Candidates, filters: Sequence[Filter], needed: Needed) -
             part, places = part.keep(kept), places[kept]
     told = f"compared by vectors: {judged.sum()} of {count} rows, which are all that blends can hold"
     return [
-        Judgement(
+        FilterVerdict(
             reasons=tuple(reasons[row] if by[row] == number else None for row in np.flatnonzero(by >= number)),
             note=f"{notes[number]}; {told}" if notes[number] else told,
         )
@@ -552,10 +554,10 @@ def apply_filters(
     steps: list[FilterStep] = []
     removed: list[Removed] = []
     guards: list[defects.NoLeaks] = []
-    ahead: list[Judgement] = []
+    ahead: list[FilterVerdict] = []
     last = () if needed is None else row_wise(filters)
     for number, each in enumerate(filters, start=len(last) - len(filters)):
-        said = Judgement(reasons=(), note="no rows left to judge")
+        said = FilterVerdict(reasons=(), note="no rows left to judge")
         if before := len(rows.corpus):
             if number == 0 and needed is not None:
                 ahead = _judge_needed(rows, last, needed)

@@ -116,7 +116,7 @@ def find_training_part(trials: Iterable[Trial], gain: Gain, like: Cell) -> float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class LookResult:
     """What a look says.
 
     Attributes:
@@ -139,7 +139,7 @@ class Judgement:
 
 def judge_confirmation(
     confirmation: Confirmation, validated: Iterable[Gain], *, delta: float, alpha: float
-) -> Judgement:
+) -> LookResult:
     """Test the winner's gains on the locked test.
 
     Args:
@@ -152,7 +152,7 @@ def judge_confirmation(
     if confirmation.fresh_draws:
         known = {gain.over: gain for gain in validated}
         gains = tuple(pool_again(g, known[g.over]) if g.over in known else g for g in gains)
-    return Judgement(
+    return LookResult(
         gains=gains,
         level=level,
         shown={g.over for g in gains} >= set(BASELINES) and all(is_above(gain, alpha=level) for gain in gains),

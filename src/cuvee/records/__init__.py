@@ -21,6 +21,7 @@ from cuvee.records.measurement import (
     MetricNote,
     PoolRank,
     Profile,
+    Progress,
     Ranking,
     SampleRow,
     Shown,

@@ -19,4 +19,4 @@ from cuvee.similarity.diversity import (
     wilson_interval,
 )
 from cuvee.similarity.neighbours import SLACK, find_near_duplicates, near_repeats, nearest_margins, nearest_neighbours
-from cuvee.similarity.tiles import Neighbours, Progress, RowSums, pairwise_pass, row_sums, sample_rows, sampled_pass
+from cuvee.similarity.tiles import Neighbours, RowSums, pairwise_pass, row_sums, sample_rows, sampled_pass

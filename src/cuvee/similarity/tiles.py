@@ -6,18 +6,17 @@ are added up in their order, so the result does not depend on the number of thre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.fingerprint import derive_rng
-from cuvee.records import Ints, Vectors
+from cuvee.records import Ints, Progress, Vectors
 from cuvee.similarity import backends
 from cuvee.similarity.backends import Matrix, single_blas_thread
 
-Progress = Callable[[int, int], None]
 _SAMPLED_TILE = 1024
 _TILE = 512  # a tile for each of several kernels stays in the cache: a third less time than 1024
 

@@ -19,7 +19,7 @@ from cuvee.corpus import Corpus, write_table
 from cuvee.defects import LeakFinder
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError, GenerationError
-from cuvee.execute import Listener, Progress
+from cuvee.execute import Listener, StageCounter
 from cuvee.fingerprint import hash_value
 from cuvee.generate.dials import PARTS, Dial, Slot, chosen_slots
 from cuvee.generate.dials.slots import shared_request
@@ -67,7 +67,9 @@ class DialPart:
     blocks: range
 
 
-def wanted_levels(study: Study, settings: DialConfig, dial: Dial, blocks: range, progress: Progress) -> Sequence[Level]:
+def wanted_levels(
+    study: Study, settings: DialConfig, dial: Dial, blocks: range, progress: StageCounter
+) -> Sequence[Level]:
     """All levels of a dial; of one with a target the level that comes nearest to it, searched for once."""
     target = settings.target
     if target is None or isinstance(study.config.generator, FileGenerator):
@@ -179,7 +181,9 @@ def make_spec(study: Study, blocks: Sequence[int]) -> GenerationSpec:
     )
 
 
-def generate_levels(study: Study, parts: Sequence[DialPart], progress: Progress, suffix: str = "") -> list[StoredPool]:
+def generate_levels(
+    study: Study, parts: Sequence[DialPart], progress: StageCounter, suffix: str = ""
+) -> list[StoredPool]:
     """Pools of these levels in these draws: loaded if they were made before, else generated and saved.
 
     The rows of all dials are asked for together: while requests of one wait to be tried again, those of others go on.
@@ -201,7 +205,7 @@ def generate_levels(study: Study, parts: Sequence[DialPart], progress: Progress,
 
 
 def _generate(
-    study: Study, parts: Sequence[DialPart], keys: Mapping[Level, str], progress: Progress, suffix: str
+    study: Study, parts: Sequence[DialPart], keys: Mapping[Level, str], progress: StageCounter, suffix: str
 ) -> Iterator[StoredPool]:
     """Generate and save the pools of these levels, dial after dial."""
     with dials.open_llm(study) as llm, Ledger(study.folder.ledger_path) as ledger:

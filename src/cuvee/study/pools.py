@@ -18,7 +18,7 @@ from cuvee.corpus import Corpus, count_strata, label_strata, load_corpus, row_na
 from cuvee.defects import longest_answer
 from cuvee.encoders import WorkerPool, load_encoder
 from cuvee.errors import InputError
-from cuvee.execute import Progress, open_executor
+from cuvee.execute import StageCounter, open_executor
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.inputs import read_prompts
 from cuvee.measure import measure_corpus
@@ -33,7 +33,7 @@ from cuvee.study.prepare import FRESH, Pools, Study
 _FOREIGN = "has a label the real data lacks"
 
 
-def read_pools(study: Study, progress: Progress) -> dict[Level, StoredPool]:
+def read_pools(study: Study, progress: StageCounter) -> dict[Level, StoredPool]:
     """Pools from files: checked against the real labels, filtered, cut into draws."""
     held_out, sources = study.held_out_texts(), study.held_out_sources()
     filters = [_make_filter(study, settings, held_out, sources) for settings in study.config.filters]

@@ -22,7 +22,7 @@ from cuvee.corpus.files import replace_text
 from cuvee.encoders import Encoder, KnownVectors
 from cuvee.errors import CuveeError, TrainingError, TrialsAwaited
 from cuvee.evaluate import Diversity, Writing, evaluate_model
-from cuvee.execute import Executor, Lost, Progress, open_executor
+from cuvee.execute import Executor, Lost, StageCounter, open_executor
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.measure import measure_corpus
 from cuvee.mix import Blend, first_rows, mix_corpora, share_counts, take_blocks
@@ -373,7 +373,7 @@ class TrialRunner:
     """Runs planned trials, round after round, in one place that stays open; ``begun`` counts those that were begun."""
 
     def __init__(
-        self, study: Study, work: TrialWork, executor: Executor, progress: Progress, judge: Judge | None = None
+        self, study: Study, work: TrialWork, executor: Executor, progress: StageCounter, judge: Judge | None = None
     ) -> None:
         self._judge = judge
         self._folder, self._work, self._executor, self._progress = study.folder, work, executor, progress

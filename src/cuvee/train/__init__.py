@@ -13,4 +13,4 @@ from cuvee.train.model import (
     without_loss,
 )
 from cuvee.train.settings import Predictor, Program, Retriever, TextWriter, Trained, Trainer, Training, TrainSettings
-from cuvee.train.weighting import Loss, Phase, PreparedLoss, Progress, RowChecker, RowScores, TrainingRows
+from cuvee.train.weighting import Loss, OnStep, Phase, PreparedLoss, RowChecker, RowScores, TrainingRows

@@ -27,7 +27,7 @@ from cuvee.records import Floats
 from cuvee.train import finetuning
 from cuvee.train.finetuning import Rows, Trainable
 from cuvee.train.settings import Training, TrainSettings, given
-from cuvee.train.weighting import PreparedLoss, Progress
+from cuvee.train.weighting import OnStep, PreparedLoss
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _CLIP = 1.0  # largest norm of a gradient
@@ -42,7 +42,7 @@ def train_loop(
     *,
     key: str = "",
     keep_last: bool = False,
-    progress: Progress | None = None,
+    progress: OnStep | None = None,
     folder: Path | None = None,
 ) -> LoopResult:
     """Train ``model`` in place; it is in eval mode afterwards.

@@ -30,7 +30,7 @@ from cuvee.train.settings import (
     refuse_idle,
 )
 from cuvee.train.weighting import (
-    Progress,
+    OnStep,
     RowChecker,
     RowScores,
     TrainingRows,
@@ -183,7 +183,7 @@ class TunedChecker:
     """
 
     settings: TrainSettings
-    progress: Progress | None = None
+    progress: OnStep | None = None
 
     def __call__(self, corpus: Corpus, scored: Corpus, *, weights: Floats, passes: int | None, seed: int) -> RowScores:
         """See ``RowChecker``."""
@@ -207,7 +207,7 @@ def tuned_settings(settings: TrainSettings, rows: int, passes: int | None, seed:
 
 def make_ready(
     corpus: Corpus, settings: TrainSettings, *, encode: Callable[[Sequence[str]], Vectors],
-    checker: RowChecker | None = None, progress: Progress | None = None,
+    checker: RowChecker | None = None, progress: OnStep | None = None,
 ) -> Training:  # fmt: skip
     """Prepare the loss, and drop the rows that do not count.
 
@@ -244,7 +244,7 @@ class WholeProgress:
         steps: of the training, as far as is known before it begins.
     """
 
-    def __init__(self, progress: Progress, steps: int) -> None:
+    def __init__(self, progress: OnStep, steps: int) -> None:
         self._progress, self._steps, self._before = progress, steps, 0
 
     def tune(self, done: int, total: int, loss: float) -> None:
@@ -268,7 +268,7 @@ def train_model(
     encoder: Encoder | None = None,
     settings: TrainSettings | None = None,
     validation: Corpus | None = None,
-    progress: Progress | None = None,
+    progress: OnStep | None = None,
     folder: Path | None = None,
 ) -> Trained:
     """Train on a corpus (a blend's, for example): for an exact number of optimiser steps, or a probe to its optimum.

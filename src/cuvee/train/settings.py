@@ -16,7 +16,7 @@ from cuvee.encoders import Encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.inputs import first_line, show_value
 from cuvee.records import Classifier, Ranker, Writer
-from cuvee.train.weighting import PreparedLoss, Progress
+from cuvee.train.weighting import OnStep, PreparedLoss
 
 PREDICTOR_FILE = "predictor.json"
 _READABLE = "give a folder that cuvee train wrote; what a trainer of your own has kept is for your own code"
@@ -257,7 +257,7 @@ class Training:
     settings: TrainSettings
     encoder: Encoder | None = None
     validation: Corpus | None = None
-    progress: Progress | None = None
+    progress: OnStep | None = None
     folder: Path | None = None
 
 

@@ -56,7 +56,7 @@ class RowChecker(Protocol):
 
 
 # Called with (steps done, all steps, loss so far) of a training; ``done`` is ``all`` at its end.
-Progress = Callable[[int, int, float], None]
+OnStep = Callable[[int, int, float], None]
 
 
 def _say_nothing(_done: int, _all: int, _loss: float) -> None:
@@ -84,7 +84,7 @@ class TrainingRows:
     seed: int
     l2: float = CHECKING_L2
     checker: RowChecker | None = None
-    progress: Progress = _say_nothing
+    progress: OnStep = _say_nothing
 
 
 class PreparedLoss(Objective, Protocol):
