@@ -165,12 +165,12 @@ def test_pickles_in_arrays_and_weights_are_not_read(model):
         with pytest.raises(InputError, match=r"v\.npy cannot be loaded|probe\.npz cannot be loaded"):
             read()
     torch = pytest.importorskip("torch")
-    from cuvee.train.loop import find_checkpoint
+    from cuvee.train.loop import read_checkpoint
 
     Path("c").mkdir()
     torch.save({"key": Bomb()}, "c/checkpoint.pt")
     with pytest.raises(TrainingError, match=r"checkpoint\.pt: broken"):
-        find_checkpoint(Path("c"), "k")
+        read_checkpoint(Path("c/checkpoint.pt"), "k")
     assert not Path("PWNED").exists()
 
 

@@ -1,4 +1,4 @@
-"""Files that come in: text, YAML and JSON, read within bounds, and damage told in one line."""
+"""Files that come in: text, YAML and JSON, read within bounds, damage told in one line; and files written whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
@@ -81,6 +81,30 @@ def to_utf8(data: bytes, where: str) -> bytes:
         line = data.count(b"\n", 0, exc.start) + 1
         raise InputError(f"{where}, line {line}: not UTF-8; save it as UTF-8, for example with iconv") from exc
     return data.removeprefix(codecs.BOM_UTF8)
+
+
+@contextmanager
+def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """A temporary path, whose file takes the name of ``path`` at the end: at every instant there is a whole one.
+
+    Args:
+        path: of the file; its folder is made.
+        durable: on the disk when this returns; else a power cut may lose it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if durable:
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):  # where its folder is a file, say
+            temporary.unlink(missing_ok=True)
 
 
 class _PlainLoader(yaml.SafeLoader):

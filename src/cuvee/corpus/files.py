@@ -34,7 +34,7 @@ from cuvee.corpus.table import (
     refuse_nulls,
 )
 from cuvee.errors import InputError
-from cuvee.inputs import bounded_memory, explain_damage, first_line
+from cuvee.inputs import bounded_memory, explain_damage, first_line, whole_file
 from cuvee.records import Vectors
 from cuvee.registry import nearest_name
 
@@ -280,16 +280,10 @@ def replace_text(path: str | Path, content: str) -> None:
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        with whole_file(path) as temporary:
+            write(temporary)
     except OSError as exc:
-        with contextlib.suppress(OSError):  # where its folder is a file, say
-            temporary.unlink(missing_ok=True)
         raise InputError(
             f"{path}: cannot be written ({exc.strerror or exc}); free some space or choose another place"
         ) from exc

@@ -27,6 +27,7 @@ from cuvee.encoders import resolve_encoder
 from cuvee.errors import InputError, LockedTestError, RunFolderBusy, RunFolderError, RunFolderMismatch
 from cuvee.fingerprint import hash_value
 from cuvee.hub import write_dataset
+from cuvee.inputs import whole_file
 from cuvee.records import Cell, Composition, Draw, Estimate, Level, Measurement, Rejected, Scores, Trial, TrialFailure
 
 # Of the run folder: what the study is about, then every logged read of the locked test, a line each.
@@ -385,14 +386,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         return self._write(self.path / name, lambda file: file.write_text(content, encoding="utf-8"), durable=durable)
 
     def _write(self, path: Path, write: Callable[[Path], object], *, durable: bool = True) -> Path:
-        temporary = path.with_name(f".{path.name}.tmp")
-        with self._guard(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with self._guard(path), whole_file(path, durable=durable) as temporary:
             write(temporary)
-            if durable:
-                with temporary.open("rb") as stream:
-                    os.fsync(stream.fileno())
-            temporary.replace(path)
         return path
 
     def read_json(self, name: str, adapter: TypeAdapter[J], remedy: str) -> J | None:

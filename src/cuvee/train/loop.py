@@ -9,19 +9,20 @@ for these, sets the global seeds of random, numpy and torch, and takes 5 seconds
 from __future__ import annotations
 
 import math
-import os
 import pickle
 import zipfile
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from cuvee.errors import ConfigError, TrainingError
 from cuvee.fingerprint import derive_seed, hash_value
+from cuvee.inputs import whole_file
 from cuvee.language_models import choose_dtype, explain_memory, own_random_stream
 from cuvee.records import Floats
 from cuvee.train import finetuning
@@ -275,86 +276,63 @@ class _Run:
         return hash_value([*parts, own.evaluate_every, key, shapes, weights, self._batches.tobytes(), *kept])
 
     def write(self, folder: Path) -> None:
-        """Write all of this to ``folder``."""
-        state = Checkpoint(
-            key=self._key,
-            weights=[p.detach() for p in self._trained],
-            optimizer=self._optimizer.state_dict(),
-            scheduler=self._scheduler.state_dict(),
-            random=finetuning.random_state(self._model.device),
-            state=self.state,
-        )
-        write_checkpoint(folder, state)
+        """Write all that this training consists of to ``folder``."""
+        parts = {
+            "key": self._key,
+            "weights": [p.detach() for p in self._trained],
+            "optimizer": self._optimizer.state_dict(),
+            "scheduler": self._scheduler.state_dict(),
+            "random": finetuning.random_state(self._model.device),
+            "state": vars(self.state),
+        }
+        write_checkpoint(folder, parts)
 
     def take_up(self, folder: Path) -> None:
         """Go on where the checkpoint in ``folder`` was written, if there is one."""
-        found = find_checkpoint(folder, self._key)
-        if found is None:
+        if not (folder / CHECKPOINT_FILE).is_file():
             return
-        copy_all(found.weights, self._trained)
-        self._optimizer.load_state_dict(found.optimizer)
-        self._scheduler.load_state_dict(found.scheduler)
-        finetuning.restore_random_state(self._model.device, found.random)
-        self.state = state = found.state
-        state.anchor, state.best = ([t.to(self._model.device) for t in part] for part in (state.anchor, state.best))
+        found, device = read_checkpoint(folder / CHECKPOINT_FILE, self._key), self._model.device
+        copy_all(found["weights"], self._trained)
+        self._optimizer.load_state_dict(found["optimizer"])
+        self._scheduler.load_state_dict(found["scheduler"])
+        finetuning.restore_random_state(device, found["random"])
+        self.state = state = State(**found["state"])
+        state.anchor, state.best = ([t.to(device) for t in part] for part in (state.anchor, state.best))
 
 
 def _numbers(log_p: torch.Tensor) -> Floats:
     return np.asarray(log_p.detach().cpu().double().numpy())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
-    """All that a training under way consists of; ``key`` says which training it is."""
-
-    key: str
-    weights: Tensors
-    optimizer: dict[str, object]
-    scheduler: dict[str, object]
-    random: Tensors
-    state: State
-
-
-def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write ``checkpoint.pt`` under a temporary name and rename it: a kill at any instant leaves a whole one.
+def write_checkpoint(folder: Path, parts: Mapping[str, object]) -> None:
+    """Write ``checkpoint.pt``: a kill at any instant leaves a whole one.
 
     Raises:
         TrainingError: the disk refuses.
     """
-    temporary = folder / f".{CHECKPOINT_FILE}.tmp-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            parts = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
-            torch.save({**parts, "state": vars(checkpoint.state)}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(folder / CHECKPOINT_FILE)
+        with whole_file(folder / CHECKPOINT_FILE) as temporary, temporary.open("wb") as stream:
+            torch.save(parts, stream)
     except OSError as exc:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise TrainingError(
             f"{folder}: the checkpoint cannot be written ({exc}); free some disk, or leave checkpoint_every out"
         ) from exc
 
 
-def find_checkpoint(folder: Path, key: str) -> Checkpoint | None:
-    """The checkpoint in ``folder``, or None where there is none. Only tensors and plain values are read, no code.
+def read_checkpoint(path: Path, key: str) -> dict[str, Any]:
+    """What ``write_checkpoint`` was given, under its names. Only tensors and plain values are read, no code.
 
     Raises:
-        TrainingError: it is broken, or of another training.
+        TrainingError: it is broken, or of another training than ``key`` names.
     """
-    path = folder / CHECKPOINT_FILE
-    if not path.is_file():
-        return None
     try:
         if not zipfile.is_zipfile(path):  # what torch writes is one
             raise zipfile.BadZipFile("cut short, or not written by torch")
-        parts = torch.load(path, map_location="cpu", weights_only=True)
-        found = Checkpoint(**{**parts, "state": State(**parts["state"])})
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        is_other = found["key"] != key
     except (OSError, RuntimeError, TypeError, KeyError, zipfile.BadZipFile, pickle.UnpicklingError) as exc:
         raise TrainingError(f"{path}: broken ({exc}); delete it to train from the start") from exc
-    if found.key != key:
+    if is_other:
         raise TrainingError(f"{path}: of a training on other rows or settings; delete it, or give another folder")
     return found
 

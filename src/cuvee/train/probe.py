@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from cuvee.encoders import BUILT_IN, Encoder, load_encoder, split_name
 from cuvee.errors import ConfigError, InputError
-from cuvee.inputs import bounded_memory, explain_damage
+from cuvee.inputs import bounded_memory, explain_damage, whole_file
 from cuvee.probe import DEFAULT_L2, ProbeModel, fit_objective
 from cuvee.train.settings import PREDICTOR_FILE, Description, Training, TrainSettings, write_description
 
@@ -49,11 +48,8 @@ class ProbePredictor:
 
 def write_head(model: ProbeModel, folder: Path) -> None:
     """Write ``probe.npz``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{_WEIGHTS_FILE}.tmp-{os.getpid()}"
-    with temporary.open("wb") as stream:
+    with whole_file(folder / _WEIGHTS_FILE) as temporary, temporary.open("wb") as stream:
         np.savez(stream, weights=model.weights, bias=model.bias)
-    temporary.replace(folder / _WEIGHTS_FILE)
 
 
 def read_head(folder: Path, labels: tuple[str, ...]) -> ProbeModel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder
 from cuvee.errors import ConfigError, InputError
-from cuvee.inputs import first_line, show_value
+from cuvee.inputs import first_line, show_value, whole_file
 from cuvee.records import Classifier, Ranker, Writer
 from cuvee.train.weighting import OnStep, PreparedLoss
 
@@ -289,9 +288,8 @@ class Description:
 
 def write_description(folder: Path, description: Description) -> None:
     """Write ``predictor.json``, last of all files, so that a half-written folder is not taken for a predictor."""
-    temporary = folder / f".{PREDICTOR_FILE}.tmp-{os.getpid()}"
-    temporary.write_text(json.dumps(asdict(description), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(folder / PREDICTOR_FILE)
+    with whole_file(folder / PREDICTOR_FILE) as temporary:
+        temporary.write_text(json.dumps(asdict(description), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_description(folder: Path) -> Description:
