@@ -139,7 +139,7 @@ def test_it_takes_exactly_the_steps_and_says_so():
     events = []
     model, result = trained(progress=lambda *event: events.append(event))
     assert [event[:2] for event in events] == [(i, 8) for i in range(1, 9)]
-    assert (result.steps_done, result.best_step, result.stopped_early) == (8, 8, False)
+    assert (result.step, result.best_step) == (8, 8)
     assert [event[2] for event in events] == list(result.losses)
     assert not model.module.training
     assert trained(schedule=plan(steps=40), model=Model())[1].losses[-1] < result.losses[0]
@@ -277,7 +277,7 @@ def test_patience_ends_training_and_goes_back_to_the_best():
         model, schedule=plan(steps=20, patience=2, evaluate_every=2), validate=scores(1.0, 3.0, 2.0, 3.0),
         progress=lambda step, *_: at.update({step: model.numbers}),
     )  # fmt: skip
-    assert (result.steps_done, result.best_step, result.stopped_early) == (8, 4, True)
+    assert (result.step, result.best_step) == (8, 4)
     assert np.array_equal(model.numbers, at[4])
     assert not model.module.training
     assert len(result.losses) == 8
@@ -289,7 +289,7 @@ def test_evaluations_are_a_tenth_of_the_steps_apart_and_change_no_step():
     assert len(calls) == 10
     assert result.best_step == 30
     assert np.array_equal(model.numbers, trained(schedule=plan(steps=30))[0].numbers)
-    assert not trained(schedule=plan(steps=30, patience=99), validate=lambda: 0.0)[1].stopped_early
+    assert trained(schedule=plan(steps=30, patience=99), validate=lambda: 0.0)[1].step == 30
     unused = []
     trained(validate=lambda: unused.append(1) or 0.0)
     assert unused == []

@@ -10,7 +10,7 @@ import pytest
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, InputError, TrainingError
 from cuvee.evaluate import evaluate_model
-from cuvee.train import TrainSettings, load_predictor, train_model
+from cuvee.train import Training, TrainSettings, load_predictor, train_model
 from cuvee.train.settings import Retriever
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
@@ -245,15 +245,9 @@ def test_validation_rows_stop_a_training_that_does_not_help(start):
     marks = np.zeros(len(REAL), dtype=bool)
     rows = TrainingRows(corpus=REAL, synthetic=marks, encode=lambda texts: texts, seed=0)
     steps = []
-    train_retriever(
-        REAL,
-        build_loss(settings).prepare(rows),
-        settings,
-        encoder=None,
-        validation=HELD_OUT,
-        progress=lambda done, *_: steps.append(done),
-        folder=None,
-    )
+    loss = build_loss(settings).prepare(rows)
+    told = {"validation": HELD_OUT, "progress": lambda done, *_: steps.append(done)}
+    train_retriever(Training(corpus=REAL, loss=loss, settings=settings, **told))
     assert steps[-1] < 40
 
 

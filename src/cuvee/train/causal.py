@@ -36,7 +36,7 @@ from cuvee.language_models import (
 from cuvee.model_files import SMOLLM2, ModelFiles, find_model
 from cuvee.records import Sampling
 from cuvee.train.finetuning import ParameterGroup, load_adapters, merge_lora, prepare_training
-from cuvee.train.loop import LoopResult, fine_tune
+from cuvee.train.loop import TrainingCourse, fine_tune
 from cuvee.train.settings import Description, Training, TrainSettings, fill_settings, given, write_description
 from cuvee.train.weighting import AdjustedLoss, PreparedLoss, RowScores
 
@@ -133,7 +133,7 @@ class CausalWriter:
         self.model, self.tokenizer = loaded.model.to(device).eval(), loaded.tokenizer
         self.device, self.settings, self.dropped = device, settings, dropped
         self.max_length = settings.max_length or _MAX_LENGTH
-        self.course: LoopResult | None = None  # of the training that it went through here
+        self.course: TrainingCourse | None = None  # of the training that it went through here
         self.reader: PromptReader | None = None  # of prompts, where only what follows them is adapted
         self.template = template or ("chat" if self.tokenizer.chat_template else "plain")
 

@@ -45,7 +45,7 @@ def train_loop(
     keep_last: bool = False,
     progress: OnStep | None = None,
     folder: Path | None = None,
-) -> LoopResult:
+) -> TrainingCourse:
     """Train ``model`` in place; it is in eval mode afterwards.
 
     On a CPU, equal arguments and an equal number of torch threads give equal bits, and so does a training that
@@ -88,19 +88,12 @@ def train_loop(
                 run.note_score()
             if folder is not None and run.state.step % every == 0:
                 run.write(folder)
-        best = run.finish()
+        run.finish()
     model.module.eval()
-    state, stopped = run.state, run.state.step < steps
-    return LoopResult(
-        steps_done=state.step,
-        best_step=best,
-        stopped_early=stopped,
-        losses=tuple(state.losses),
-        scores=tuple(state.scores),
-    )
+    return run.state
 
 
-def fine_tune(rows: Trainable, training: Training, *, keep_last: bool = False) -> LoopResult:
+def fine_tune(rows: Trainable, training: Training, *, keep_last: bool = False) -> TrainingCourse:
     """``train_loop`` of a training in whose settings nothing is left open.
 
     Args:
@@ -117,25 +110,19 @@ def fine_tune(rows: Trainable, training: Training, *, keep_last: bool = False) -
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopResult:
-    """What came of a training: the loss of each step done, and the step whose weights the model has now.
-
-    ``scores`` are those of each evaluation on real validation rows, the last step's last; empty without ``patience``.
-    """
-
-    steps_done: int
-    best_step: int
-    stopped_early: bool
-    losses: tuple[float, ...]
-    scores: tuple[float, ...] = ()
-
-
 @dataclass(kw_only=True)
-class State:
+class TrainingCourse:
     """What a training has seen so far, beside weights and optimiser: all of it stands in a checkpoint.
 
-    ``anchor`` holds the weights at the start of a phase with a pull, ``best`` the best ones on validation rows.
+    Attributes:
+        step: steps done.
+        losses: of each step.
+        scores: of each evaluation on real validation rows; empty without ``patience``.
+        anchor: the weights at the start of a phase with a pull.
+        best: the best weights on validation rows.
+        best_score: theirs.
+        best_step: the step that they are of; at the end, that of the weights which the model has.
+        bad: evaluations in a row without a gain.
     """
 
     step: int = 0
@@ -164,7 +151,7 @@ class _Run:
         self._optimizer, self._scheduler = finetuning.build_optimizer(model.groups, self.steps)
         self._precision = choose_dtype(settings.precision or "auto", model.device)
         self._key = self._name_training(key)  # now: a loss may change its weights as it learns
-        self.state = State()
+        self.state = TrainingCourse()
 
     @property
     def stopped(self) -> bool:
@@ -259,12 +246,13 @@ class _Run:
         else:
             state.bad += 1
 
-    def finish(self) -> int:
-        """Go back to the best weights, if any were kept; gives the step they are of."""
-        if not self.state.best:
-            return self.state.step
-        copy_all(self.state.best, self._trained)
-        return self.state.best_step
+    def finish(self) -> None:
+        """Go back to the best weights, if any were kept."""
+        if self.state.best:
+            copy_all(self.state.best, self._trained)
+        else:
+            self.state.best_step = self.state.step
+        self.state.best, self.state.anchor = [], []  # as large as the model, and of no more use
 
     def _name_training(self, key: str) -> str:
         """A hash of all that makes this training what it is."""
@@ -296,7 +284,7 @@ class _Run:
         self._optimizer.load_state_dict(found["optimizer"])
         self._scheduler.load_state_dict(found["scheduler"])
         finetuning.restore_random_state(device, found["random"])
-        self.state = state = State(**found["state"])
+        self.state = state = TrainingCourse(**found["state"])
         state.anchor, state.best = ([t.to(device) for t in part] for part in (state.anchor, state.best))
 
 
