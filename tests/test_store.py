@@ -170,7 +170,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
     with RunFolder(tmp_path) as folder:
         folder.save_text("advice.json", "old")
-        (tmp_path / ".advice.json.tmp").symlink_to("/dev/full")
+        (tmp_path / f".advice.json.tmp-{os.getpid()}").symlink_to("/dev/full")
         with pytest.raises(RunFolderError, match=r"No space left.*everything before it is kept"):
             folder.save_text("advice.json", "new" * 10000)
         assert (tmp_path / "advice.json").read_text() == "old"

@@ -39,7 +39,7 @@ Step = Literal["row", "paraphrase", "draft", "refinement"]
 _NUMBER_TOKENS = 4  # tokens of a number and a line break in a list
 _LAST_NUMBER = re.compile(r"(\d+)\.\s*\Z")
 _SENTENCE = re.compile(r"(?<=[.:;?!])\s")
-_PLACEHOLDER = re.compile(r"\[(?:slot|topic|word|text|source|(?:example|target|context|name|value) \d+)\]|\n")
+_PLACEHOLDER = re.compile(r"\[[a-z_]+\]|\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,12 +123,11 @@ class PromptWriter:
         """Whether rows may have several lines, as real ones do."""
         self._plain = parsing.block if self.lines else parsing.one_line
         self._room = _find_room(train) if self.writing.is_single or self.lines else 0
-        self._wordings: dict[tuple[Slot, Step, bool], Request] = {}
-        names = ("completion",) if api == "completions" else ("chat_system", "chat_user")
-        files = [self._prompts.file(f"{kind}_{name}") for name in names]
+        self._wordings: dict[tuple[object, ...], tuple[str, ...]] = {}
+        files = self._files("row", api)
         if self.rows > 1 and not any("count" in file.source for file in files):
             raise ConfigError(f"{files[-1].place}: rows_per_request {rows} needs {{{{ count }}}} in it, or make it 1")
-        self._runs: dict[tuple[str, Request], tuple[str, ...]] = {}
+        self._runs: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
 
     def ask(
         self, slot: Slot, attempt: int, avoided: Sequence[str] = (), *, step: Step = "row", source: str = "",
@@ -163,10 +162,10 @@ class PromptWriter:
             if self.writing.source is not None:
                 values[self.writing.source] = parsing.block(self.strata[slot.label].source or "")
         else:
-            rows, name = [], "paraphrase" if step == "paraphrase" else "refine"
+            rows, (file, *_) = [], self._files(step, self._api)
             examples = [self._plain(self._train.texts[self._places[i]]) for i in seed_ids if step == "refinement"]
             values |= {"examples": examples, "text": self._plain(source)}
-            shown = self._prompts.file(f"{name}_completion").pairs if self._api == "completions" else tuple(examples)
+            shown = file.pairs if self._api == "completions" else tuple(examples)
         return Question(
             request=self._request(slot, attempt, step, values),
             step=step,
@@ -180,52 +179,37 @@ class PromptWriter:
 
     def hash_wording(self, slot: Slot, question: Question) -> str:
         """SHA-256 of the wording of a question that was asked for a slot."""
-        request = self._wording(slot, question)
-        parts = [request.prompt, request.messages]
-        return hash_value(parts if request.schema is None else [*parts, request.schema])
+        return hash_value([*self._wording(slot, question), *([self._schema] if question.request.schema else [])])
 
     def wording_runs(self, slot: Slot, question: Question) -> tuple[str, ...]:
         """Stretches and sentences of the wording between what is given, as words, of ``ECHO_WORDS`` words or more."""
-        request = self._wording(slot, question)
-        known = (slot.label, request)
+        known = (slot.label, wording := self._wording(slot, question))
         if known not in self._runs:
-            texts = [request.prompt or "", *(content for _, content in request.messages)]
-            named = (text.replace("[label]", parsing.readable(slot.label)) for text in texts)
+            named = (text.replace("[label]", parsing.readable(slot.label)) for text in wording)
             runs = [run for text in named for run in _PLACEHOLDER.split(text)]
             sentences = [sentence for run in runs for sentence in _SENTENCE.split(run)]
             normal = (split_tokens(part) for part in (*runs, *sentences))
             self._runs[known] = tuple(dict.fromkeys(" ".join(run) for run in normal if len(run) >= parsing.ECHO_WORDS))
         return self._runs[known]
 
-    def _wording(self, slot: Slot, question: Question) -> Request:
-        blank = Slot(
-            key="[slot]",
-            label=next(iter(self._blank.strata)),
-            block=0,
-            topic=None if slot.topic is None else "[topic]",
-            attributes=tuple((f"[name {i}]", f"[value {i}]") for i in range(len(slot.attributes))),
-            draft=slot.draft,
-            number=0,
-            order=0,
-        )
-        attempt = int(self.rows > 1 and question.place is None)
-        known = (replace(blank, order=attempt), question.step, bool(question.avoided))
+    def _wording(self, slot: Slot, question: Question) -> tuple[str, ...]:
+        """The prompts of a question, with a placeholder for all that is given but what texts are called."""
+        several, draft = question.place is not None, slot.draft if question.step == "draft" else None
+        known = (question.step, several, slot.topic is None, len(slot.attributes), bool(question.avoided), draft)
         if known not in self._wordings:
-            avoided, seed_ids = ("[word]",) if question.avoided else (), [str(i) for i in range(EXAMPLES_SHOWN)]
-            asked = self._blank.ask(blank, attempt, avoided, step=question.step, source="[text]", seed_ids=seed_ids)
-            self._wordings[known] = asked.request
+            given: dict[str, Value] = {"describe": self._spec.describe, "count": self.rows if several else 1}
+            given |= {"topic": None} if slot.topic is None else {}
+            given |= {"attributes": [("[name]", "[value]")] * len(slot.attributes)}
+            given |= {} if question.avoided else {"avoided": []}
+            files = self._files(question.step, self._api if draft is None else draft.api)
+            self._wordings[known] = tuple(file.render(file.placeholders() | given) for file in files)
         return self._wordings[known]
 
-    @cached_property
-    def _blank(self) -> PromptWriter:
-        """A writer of the same wording that has a placeholder for all that is given."""
-        kind, places = self.writing.kind, range(EXAMPLES_SHOWN)
-        rows = [{"id": str(i), "text": f"[example {i}]", "target": "[label]"} for i in places]
-        if kind != "label":
-            rows = [{**rows[i], "target": f"[target {i}]", "context": f"[context {i}]"} for i in places]
-        train = Corpus.from_rows(rows, task=self.writing.task)
-        sources = ["[source]"] if self.writing.source else None
-        return PromptWriter(train, replace(self._spec, seed=0, kind=kind, sources=sources), self._api)
+    def _files(self, step: Step, api: Api) -> list[PromptFile]:
+        """The prompt of a step, or its two messages."""
+        name = {"paraphrase": "paraphrase", "refinement": "refine"}.get(step, self.writing.kind)
+        forms = ("completion",) if api == "completions" else ("chat_system", "chat_user")
+        return [self._prompts.file(f"{name}_{form}") for form in forms]
 
     def _example(self, row: int) -> dict[str, str]:
         """An example as the prompts of a kind without labels take it: a row with the names of its parts."""
@@ -267,7 +251,7 @@ class PromptWriter:
             min_p=slot.min_p if slot.min_p is not None else given.min_p,
             max_tokens=max(given.max_tokens, self._room),
         )
-        name = {"paraphrase": "paraphrase", "refinement": "refine"}.get(step, self.writing.kind)
+        prompts = [file.render(values) for file in self._files(step, api)]
         pair = step in ("row", "draft") and self.writing.pair
         count = values["count"]
         key: list[str | int] = [slot.key, attempt]
@@ -277,7 +261,7 @@ class PromptWriter:
         # 31 bits: the widest seed that every server takes
         seed = derive_seed(self._spec.seed, "answer", *key) & 0x7FFFFFFF
         if api == "completions":
-            prompt = self._prompts.file(f"{name}_completion").render(values)
+            (prompt,) = prompts
             ends: tuple[str, ...] = ("\n",)
             if isinstance(count, int) and count > 1:
                 first = _LAST_NUMBER.search(prompt)
@@ -290,9 +274,7 @@ class PromptWriter:
             ends = self._stop if pair or (step == "row" and self.writing.is_single) else ends
             sampling = sampling if sampling.stop else replace(sampling, stop=ends)
             return Request(prompt=prompt, sampling=sampling, seed=seed, replicate=attempt, model=model)
-        messages = tuple(
-            (role, self._prompts.file(f"{name}_chat_{role}").render(values)) for role in ("system", "user")
-        )
+        messages = tuple(zip(("system", "user"), prompts, strict=True))
         schema = self._schema if pair else None
         return Request(messages=messages, sampling=sampling, seed=seed, replicate=attempt, schema=schema, model=model)
 
