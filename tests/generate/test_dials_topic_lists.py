@@ -6,16 +6,15 @@ import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
-from cuvee.generate.asking import list_topics, parse_list
+from cuvee.generate.asking import WantedList, parse_list
 from cuvee.generate.calls import Endpoint
 from cuvee.generate.dials import TopicsDial, texts_by_label, topics_from_words
 from cuvee.generate.dials.contents import characteristic_words, common_words, find_words, weigh_words
 
 
 def ask_for_topics(label, describe, *, api="completions", examples=(), avoid=(), seed=0, attempt=0):
-    wanted = list_topics(describe, label, examples, 8)
-    wanted.found, wanted.attempts = list(avoid), attempt
-    return wanted.ask(Endpoint(base_url="http://localhost/v1", model="m", api=api), seed)
+    wanted = WantedList(listed="topics", about=label, texts=examples, count=8, found=list(avoid), attempts=attempt)
+    return wanted.ask(Endpoint(base_url="http://localhost/v1", model="m", api=api), seed, describe)
 
 
 TENNIS = ["Henman wins at Wimbledon", "Henman out of Wimbledon", "Wimbledon prize for Henman", "Henman loses again"]

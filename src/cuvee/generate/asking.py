@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
 
 from cuvee.corpus import normalise_text, split_tokens
 from cuvee.errors import ConfigError
@@ -17,6 +20,8 @@ from cuvee.generate.calls import Endpoint, Failure, Outcome, Request, Sampling
 from cuvee.generate.client import Find, OpenedLLM, answer_all
 from cuvee.generate.dials.slots import ANY
 from cuvee.generate.ledger import Ledger
+from cuvee.generate.parsing import readable
+from cuvee.generate.prompts import SUFFIX, Value, read_prompt
 from cuvee.generate.replies import how_ended, strip_thoughts
 
 # Asked for at once, however many are wanted: few enough that a small model does not lose the thread.
@@ -29,8 +34,7 @@ LONGEST_ITEM = 8  # words; longer lines are sentences, not names
 LONGEST_EXAMPLE = 30
 MOST_NAMED = 24  # how many of the latest items a follow-up request names, so that its prompt stays short
 TEMPERATURE = 0.7
-SYSTEM = "You plan a varied data set. Answer with a numbered list alone, one item a line, one to three words each."
-
+_PROMPTS = Path(__file__).with_name("list_prompts")
 _ITEM = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*•–])\s*")
 _SPLIT = re.compile(r"\s*[,;]\s+")
 _LEAD_IN = re.compile(r"^(?:sure|certainly|of course|here (?:is|are)|here's|topics?\b)", flags=re.IGNORECASE)
@@ -42,42 +46,55 @@ _EXPLAINED = re.compile(r"\s*(?::|\s[-–—]\s|\()")
 class WantedList:
     """A list that the LLM is asked for, with the items that it has named so far.
 
-    ``names`` tell it apart from other lists of one seed; ``title`` is for messages. ``heading`` stands over the
-    examples among ``texts``, and ``listed`` is what is asked for after the number of items: each in the completion
-    and in the chat form. No item is one of ``never``.
+    ``listed`` is what it names: topics of a label (``any`` is none), dimensions in which texts differ, or values of
+    one; ``about`` is that label or dimension. Some of ``texts`` are shown as examples. No item is ``about`` itself, one
+    of the texts, or ``barred``.
     """
 
-    title: str
-    names: tuple[str, ...]
-    heading: tuple[str, str]
-    listed: tuple[str, str]
+    listed: Literal["topics", "dimensions", "values"]
+    about: str = ""
     texts: Sequence[str]
     count: int
-    never: frozenset[str]
+    barred: Sequence[str] = ()
     found: list[str] = field(default_factory=list)
     attempts: int = 0
     in_vain: int = 0
     trouble: str = ""
 
-    def ask(self, endpoint: Endpoint, seed: int) -> Request:
+    @property
+    def title(self) -> str:
+        """What it is, for messages."""
+        if self.listed == "dimensions":
+            return "attributes"
+        return f"{'topics of label' if self.listed == 'topics' else 'values of attribute'} {self.about!r}"
+
+    @cached_property
+    def never(self) -> frozenset[str]:
+        """What no item may say, normalised."""
+        return frozenset(map(normalise_text, filter(None, (self.about, *self.barred, *self.texts))))
+
+    def ask(self, endpoint: Endpoint, seed: int, describe: str) -> Request:
         """The next request; a completion goes on with the items that are known."""
-        rng = derive_rng(seed, "list-examples", *(self.names if self.is_explained else self.names[1:]), self.attempts)
+        names = (self.listed, self.about) if self.about else (self.listed,)
+        rng = derive_rng(seed, "list-examples", *(names if self.is_explained else names[1:]), self.attempts)
         texts = [self.texts[i] for i in rng.permutation(len(self.texts))[:EXAMPLES_SHOWN]]
-        shown = "".join(f"- {' '.join(text.split()[:LONGEST_EXAMPLE])}\n" for text in texts)
-        completes, named = endpoint.api == "completions", self.found[-MOST_NAMED:]
-        heading, listed = (form[0 if completes else 1] for form in (self.heading, self.listed))
-        above = f"{heading}:\n{shown}\n" if shown else ""
-        drawn = derive_seed(seed, *self.names, self.attempts) & 0x7FFFFFFF
-        sampling = Sampling(
-            temperature=TEMPERATURE, max_tokens=ITEMS_A_REQUEST * TOKENS_AN_ITEM, stop=("\n\n",) if completes else ()
-        )
+        drawn = derive_seed(seed, *names, self.attempts) & 0x7FFFFFFF
+        completes, tokens = endpoint.api == "completions", ITEMS_A_REQUEST * TOKENS_AN_ITEM
+        sampling = Sampling(temperature=TEMPERATURE, max_tokens=tokens, stop=("\n\n",) if completes else ())
+        values: dict[str, Value] = {
+            "listed": self.listed,
+            "about": "" if self.about == ANY else readable(self.about) if self.listed == "topics" else self.about,
+            "describe": describe,
+            "count": ITEMS_A_REQUEST,
+            "examples": [" ".join(text.split()[:LONGEST_EXAMPLE]) for text in texts],
+            "items": self.found[-MOST_NAMED:],
+        }
+        forms = ("completion",) if completes else ("chat_system", "chat_user")
+        prompts = [read_prompt(_PROMPTS / f"list_{form}{SUFFIX}").render(values) for form in forms]
+        asked = Request(sampling=sampling, seed=drawn, replicate=self.attempts)
         if completes:
-            known = "".join(f"{number}. {name}\n" for number, name in enumerate(named, start=1))
-            prompt = f"{above}{len(named) + ITEMS_A_REQUEST} {listed}:\n{known}{len(named) + 1}."
-            return Request(prompt=prompt, sampling=sampling, seed=drawn, replicate=self.attempts)
-        other = f" Other than: {', '.join(named)}." if named else ""
-        messages = (("system", SYSTEM), ("user", f"{above}Name {ITEMS_A_REQUEST} {listed}.{other}"))
-        return Request(messages=messages, sampling=sampling, seed=drawn, replicate=self.attempts)
+            return replace(asked, prompt=prompts[0])
+        return replace(asked, messages=tuple(zip(("system", "user"), prompts, strict=True)))
 
     def take(self, outcome: Outcome) -> None:
         """Add the new items of an answer; one that broke off loses its last line, which may be half an item."""
@@ -98,63 +115,12 @@ class WantedList:
     @property
     def is_explained(self) -> bool:
         """Whether names come with explanations, as those of attributes and values do; see :func:`parse_list`."""
-        return self.names[0] != "topics"
+        return self.listed != "topics"
 
     @property
     def items(self) -> tuple[str, ...]:
         """The wanted number of items, in the order in which they were found."""
         return tuple(self.found[: self.count])
-
-
-def list_topics(describe: str, label: str, texts: Sequence[str], count: int) -> WantedList:
-    """Topics of a label; the label ``any`` is none."""
-    kind = "" if label == ANY else " ".join(label.replace("_", " ").split())
-    of_kind, named = (f' of the kind "{kind}"', f"{kind} {describe}") if kind else ("", describe)
-    return WantedList(
-        title=f"topics of label {label!r}",
-        names=("topics", label),
-        heading=(f"Some {named}", f"These {describe} are{of_kind}" if kind else f"These are {describe}"),
-        listed=(
-            f"different topics of {named}, each in one to three words",
-            f"different topics that {describe}{of_kind} can be about",
-        ),
-        texts=texts,
-        count=count,
-        never=frozenset(map(normalise_text, (label, *texts))),
-    )
-
-
-def list_dimensions(describe: str, texts: Mapping[str, Sequence[str]], count: int) -> WantedList:
-    """Attributes in which texts differ."""
-    return WantedList(
-        title="attributes",
-        names=("dimensions",),
-        heading=(f"Some {describe}", f"These are {describe}"),
-        listed=(
-            f"different attributes in which {describe} differ, whatever they are about, each in one to three words",
-            f"different attributes in which {describe} can differ from each other, whatever they are about "
-            "(such as style, length, point of view). Names alone, without values",
-        ),
-        texts=[text for own in texts.values() for text in own],
-        count=count,
-        never=frozenset(map(normalise_text, texts)),
-    )
-
-
-def list_values(describe: str, dimension: str, texts: Sequence[str], count: int) -> WantedList:
-    """Values of one attribute of texts."""
-    return WantedList(
-        title=f"values of attribute {dimension!r}",
-        names=("values", dimension),
-        heading=(f"Some {describe}", f"These are {describe}"),
-        listed=(
-            f'different values of the attribute "{dimension}" of {describe}, each in one to three words',
-            f'different values that the attribute "{dimension}" of {describe} can have',
-        ),
-        texts=texts,
-        count=count,
-        never=frozenset(map(normalise_text, (dimension, *texts))),
-    )
 
 
 @dataclass(eq=False)
@@ -185,7 +151,9 @@ class ListAsker:
             ConfigError: a list stays short, naming the label and how many were found.
             EndpointError: the endpoint failed; the ledger keeps all answers.
         """
-        lists = {label: list_topics(self.describe, label, own, count) for label, own in texts.items()}
+        lists = {
+            label: WantedList(listed="topics", about=label, texts=own, count=count) for label, own in texts.items()
+        }
         self._fill(list(lists.values()), "use topics: data, give topics by hand, or ask a larger model")
         return {label: wanted.items for label, wanted in lists.items()}
 
@@ -197,9 +165,10 @@ class ListAsker:
             EndpointError: the endpoint failed; the ledger keeps all answers.
         """
         remedy = "give dimensions by hand, or ask a larger model"
-        names = list_dimensions(self.describe, texts, count)
+        every = [text for own in texts.values() for text in own]
+        names = WantedList(listed="dimensions", texts=every, count=count, barred=list(texts))
         self._fill([names], remedy)
-        lists = {name: list_values(self.describe, name, names.texts, values) for name in names.items}
+        lists = {name: WantedList(listed="values", about=name, texts=every, count=values) for name in names.items}
         self._fill(list(lists.values()), remedy)
         return {name: wanted.items for name, wanted in lists.items()}
 
@@ -220,7 +189,7 @@ class ListAsker:
     def _next_request(self, one: WantedList, find: Find) -> Request | None:
         """Add the answers to a list, and return its next request; None if it is complete or given up."""
         while len(one.found) < one.count and one.in_vain < ATTEMPTS:
-            request = one.ask(self.llm.endpoint, self.seed)
+            request = one.ask(self.llm.endpoint, self.seed, self.describe)
             if (outcome := find(request)) is None:
                 return request
             one.take(outcome)

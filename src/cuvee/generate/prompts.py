@@ -444,10 +444,12 @@ def load_prompts(folder: str | Path | None = None) -> PromptSet:
 
 @lru_cache(maxsize=1)
 def _built_in() -> PromptSet:
-    return PromptSet({path.stem: _built_in_file(path) for path in sorted(BUILT_IN.glob(f"*{SUFFIX}"))})
+    return PromptSet({path.stem: read_prompt(path) for path in sorted(BUILT_IN.glob(f"*{SUFFIX}"))})
 
 
-def _built_in_file(path: Path) -> PromptFile:
+@lru_cache(maxsize=64)
+def read_prompt(path: Path) -> PromptFile:
+    """A built-in prompt, which begins with what it is for and its variables."""
     source = read_text(path, ConfigError)
     header = _HEADER.match(source)
     assert header is not None, "a built-in prompt begins with what it is for and its variables"
