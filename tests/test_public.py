@@ -25,6 +25,8 @@ NAMES = [
 def test_exported_names_are_pinned():
     assert cuvee.__all__ == NAMES
     assert all(hasattr(cuvee, name) for name in NAMES)
+    stub = Path(cuvee.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
+    assert sorted(line.split(" as ")[1] for line in stub.splitlines() if line.startswith("from ")) == NAMES
 
 
 HEAVY = {

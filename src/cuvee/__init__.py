@@ -4,52 +4,10 @@ Every public name is loaded when it is first used, so that ``import cuvee`` cost
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from cuvee._version import __version__
 
-if TYPE_CHECKING:
-    from cuvee.collapse import run_collapse
-    from cuvee.corpus import Corpus, LockedTest, Split, load_corpus, split_corpus, write_corpus
-    from cuvee.encoders import Encoder, load_encoder
-    from cuvee.errors import CuveeError
-    from cuvee.evaluate import evaluate_model
-    from cuvee.generate.calls import Endpoint, Sampling
-    from cuvee.generate.dials import ParaphraseDial, SamplingDial, TopicsDial
-    from cuvee.generate.embedded import EmbeddedLLM
-    from cuvee.generate.ledger import Ledger
-    from cuvee.generate.pools import generate_corpus
-    from cuvee.measure import compare_corpora, measure_corpus, measure_vectors, score_examples
-    from cuvee.mix import Blend, mix_corpora
-    from cuvee.mix.estimator import RowSelector
-    from cuvee.recommend import recommend_mixture
-    from cuvee.records import (
-        Advice,
-        CollapseResult,
-        Comparison,
-        Estimate,
-        ExampleScores,
-        Finding,
-        Measurement,
-        Scores,
-        Trial,
-        TrialFailure,
-    )
-    from cuvee.registry import trust_modules
-    from cuvee.report.study_page import plot_advice, plot_measurements
-    from cuvee.study import StudyResult, run_study, train_winner
-    from cuvee.train import load_predictor, train_model
-
-__all__ = [
-    "Advice", "Blend", "CollapseResult", "Comparison", "Corpus", "CuveeError", "EmbeddedLLM", "Encoder", "Endpoint",
-    "Estimate", "ExampleScores", "Finding", "Ledger", "LockedTest", "Measurement", "ParaphraseDial", "RowSelector",
-    "Sampling", "SamplingDial", "Scores", "Split", "StudyResult", "TopicsDial", "Trial", "TrialFailure",
-    "__version__", "compare_corpora", "evaluate_model", "generate_corpus", "load_corpus", "load_encoder",
-    "load_predictor", "measure_corpus", "measure_vectors", "mix_corpora", "plot_advice", "plot_measurements",
-    "recommend_mixture", "run_collapse", "run_study", "score_examples", "split_corpus", "train_model",
-    "train_winner", "trust_modules", "write_corpus",
-]  # fmt: skip
-
+# The same names stand in __init__.pyi, for type checkers.
 _ROOMS = {
     "collapse": "run_collapse",
     "corpus": "Corpus LockedTest Split load_corpus split_corpus write_corpus",
@@ -73,6 +31,7 @@ _ROOMS = {
     "train": "load_predictor train_model",
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
+__all__ = sorted(["__version__", *_ROOM_OF])
 
 
 def __getattr__(name: str) -> object:
