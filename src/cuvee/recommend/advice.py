@@ -44,7 +44,7 @@ from dataclasses import replace
 import numpy as np
 
 from cuvee.recommend import cells, statistics, wording
-from cuvee.recommend.confirming import Judgement, find_level, judge_confirmation
+from cuvee.recommend.confirming import LookResult, find_level, judge_confirmation
 from cuvee.recommend.leaning import find_lean, find_shared_part
 from cuvee.recommend.shapes import DIVERSITY, check_manipulation, test_slices
 from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Gain, Measurement, Trial, TrialFailure
@@ -206,7 +206,7 @@ def decide(
         adjusted = statistics.adjust_holm([_find_p_value(validated[c]) for c in candidates])
         shown = adjusted[candidates.index(best)] <= alpha and all(gain.speaks_of_draws for gain in own)
         ruled_out = unconfirmed != wording.SEARCHED and _is_any_ruled_out(own, delta, alpha)
-        judged = Judgement(gains=own, level=alpha, shown=shown and not unconfirmed, ruled_out=ruled_out)
+        judged = LookResult(gains=own, level=alpha, shown=shown and not unconfirmed, ruled_out=ruled_out)
     gains, level, ruled_out = judged.gains, judged.level, judged.ruled_out
     tested, still_open = level, tuple[Cell, ...]()
     if ruled_out:
