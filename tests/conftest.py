@@ -24,6 +24,11 @@ os.environ.pop("COLUMNS", None)  # nor how wide the terminal is, which workers o
 gc.disable()  # what is imported while tests are collected is no garbage: a third of the time of collecting
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, which have a timeout of their own: no worker should begin one when all others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 def pytest_collection_finish() -> None:
     """From here on garbage is looked for, but not among the modules."""
     gc.freeze()

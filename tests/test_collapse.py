@@ -129,6 +129,7 @@ def test_a_filter_helps_at_first_and_narrows_what_is_written():
         assert told in judge_curated(course, "loss")
 
 
+@pytest.mark.slow  # a thousand chains
 def test_command(tmp_path, capsys):
     options = ("--out", tmp_path, "--json")
     code, out, _ = call(capsys, "collapse", "--model", "gaussian", *options)

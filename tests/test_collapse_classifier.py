@@ -99,6 +99,7 @@ def test_a_round_labels_what_was_written_for_the_labels_given_before(config, tmp
         assert set(last.written.targets) == {"sports"} and last.values["label_entropy"] == 0
 
 
+@pytest.mark.slow  # three chains
 def test_the_llm_is_shown_what_was_labelled_and_asked_once(config, tmp_path, local):
     generator = {
         "kind": "endpoint", "base_url": f"http://127.0.0.1:{local.port}/v1", "model": "tiny", "api": "completions",

@@ -22,7 +22,7 @@ def test_a_tiny_study_with_the_real_llm(settings, tmp_path):
             {"name": "paraphrase", "levels": [1, 0], "sources": 1},
             {"name": "sampling", "levels": [0.4, 1.6]},
         ],
-        "draws": {"generation": 2, "sampling": 1, "training": 1, "confirm": 1},
+        "draws": {"generation": 1, "sampling": 1, "training": 1, "confirm": 0},
         "train": {"check": {"trainer": "encoder", "steps": 2, "draws": 1}},
     }
     result = run_study(config, out=tmp_path / "run")

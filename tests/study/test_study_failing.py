@@ -123,9 +123,8 @@ class Loss:
 """
 
 
-@pytest.mark.parametrize(
-    "own", [pytest.param({"trainer": "own_trained_a:train"}, marks=pytest.mark.slow), {"loss": "own_trained_b:Loss"}]
-)
+@pytest.mark.slow  # five runs of a study
+@pytest.mark.parametrize("own", [{"trainer": "own_trained_a:train"}, {"loss": "own_trained_b:Loss"}])
 @pytest.mark.trust("own_trained_a", "own_trained_b")
 def test_changed_code_of_a_trainer_or_a_loss_is_trained_again_and_only_that(ready, tmp_path, monkeypatch, own):
     file = tmp_path / f"{next(iter(own.values())).partition(':')[0]}.py"

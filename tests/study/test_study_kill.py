@@ -18,7 +18,7 @@ import yaml
 from aiohttp import web
 from test_study_run import counted, files, make_rows, write_pools
 
-KILLS = 5  # ten take over two minutes
+KILLS = 3  # each costs two starts of a process
 CONCURRENCY = 4
 
 
@@ -55,7 +55,7 @@ def test_a_study_killed_again_and_again_ends_with_the_same_bytes(settings, tmp_p
         await asyncio.sleep(0.01)
 
     local.script = slow
-    settings["draws"]["sampling"] = 8  # trials enough to be killed among
+    settings["draws"]["sampling"] = 4  # trials enough to be killed among
     config = tmp_path / "study.yaml"
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     began = time.monotonic()

@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
 from test_study_run import files, make_rows, write_pools
 
 from cuvee.records import Trial
@@ -12,6 +13,7 @@ from cuvee.study import open_study
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to.md"
 
 
+@pytest.mark.slow  # with the other programs of the how-to
 def test_the_example_of_the_how_to_runs_and_its_loss_counts(settings, tmp_path, monkeypatch):
     text = HOW_TO.read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n# mine\.py\n(.*?)```", text, re.DOTALL)
