@@ -17,18 +17,8 @@ from rich.text import Text
 from cuvee.characters import visible, visible_lines
 from cuvee.cli.console import fold_table, make_table, note, out
 from cuvee.records import Advice, Comparison, Composition, Estimate, FailedTrials, Finding, Measurement, Ranking
-from cuvee.records.measurement import write_seconds
+from cuvee.records.measurement import MAIN, write_seconds
 
-_HEADS = {
-    "vendi_q1": "Vendi\nq=1",
-    "dcscore_tau0.1": "DCScore\ntau=0.1",
-    "distinct_2": "distinct\n2-grams",
-    "near_duplicate_rate": "near\ncopies",
-    "mean_words": "words",
-    "mmd": "shift\nMMD",
-    "label_agreement": "label\nagrees",
-    "leakage": "leaks",
-}
 _ABOUT_SHAPES = (
     "(A shape compares levels with each other. Whether the best blend beats the real rows is another question.)"
 )
@@ -86,12 +76,12 @@ def tabulate_values(title: str, values: Mapping[str, Estimate]) -> Table:
 
 def tabulate_measurements(measurements: Mapping[str, Measurement]) -> Table:
     """Pools side by side: one row each, the main numbers."""
-    shown = [name for name in _HEADS if any(name in m.values for m in measurements.values())]
+    shown = [name for name in MAIN if any(name in m.values for m in measurements.values())]
     rows = (
         [name, str(m.n), *(f"{m.values[c].value:.3g}" if c in m.values else "" for c in shown)]
         for name, m in measurements.items()
     )
-    table = make_table("measured", ["corpus", "n", *(_HEADS[name] for name in shown)], rows)
+    table = make_table("measured", ["corpus", "n", *(MAIN[name].replace(" ", "\n") for name in shown)], rows)
     table.columns[0].max_width = 26 if out.is_terminal else None
     return table
 

@@ -121,8 +121,6 @@ def train(
     if settings.patience is None and ":" not in chosen:
         remedy = ", which the probe does not do" if chosen == "probe" else ": add --set patience=3"
         refuse_options(ctx, ["validation"], f"it is for early stopping{remedy}")
-    if task == "classification" and len(corpus.labels) < 2:
-        raise InputError(f"{target}: all rows have the label {corpus.labels[0]!r}; give rows of at least two labels")
     with console.Display() as display, Stages(display).stage("train", "steps") as progress:
         predictor = train_model(
             corpus,

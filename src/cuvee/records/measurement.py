@@ -121,6 +121,14 @@ def value_table(caption: str, values: Mapping[str, Estimate]) -> str:
     return html_table(caption, ["metric", "value", "95%"], rows)
 
 
+# The numbers that tell most, and what they are called where corpora stand side by side.
+MAIN = {
+    "vendi_q1": "Vendi q=1", "dcscore_tau0.1": "DCScore tau=0.1", "distinct_2": "distinct 2-grams",
+    "near_duplicate_rate": "near copies", "mean_words": "words", "mmd": "shift MMD", "label_agreement": "label agrees",
+    "leakage": "leaks",
+}  # fmt: skip
+
+
 def write_seconds(value: float) -> str:
     """``8.2 s``, ``3 min 20 s``, or ``2.5 hours``."""
     if value < 60:

@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 
 from cuvee.records import DatasetMap, Estimate, MeasurementPage, MetricNote, Profile
+from cuvee.records.measurement import MAIN
 from cuvee.report import charts, maps, tables
 from cuvee.report.charts import Figure
 from cuvee.report.maps import draw_map
@@ -23,15 +24,6 @@ _TILES = (
     ("leakage", "of the rows repeat a held-out text"),
 )
 RATES = ("near_duplicate_rate", "label_agreement", "leakage")
-_MAIN = (
-    ("vendi_q1", "Vendi, q = 1"),
-    ("dcscore_tau0.1", "DCScore, tau 0.1"),
-    ("near_duplicate_rate", "near-duplicates"),
-    ("distinct_2", "distinct-2"),
-    ("mean_words", "words a row"),
-    ("mmd", "squared MMD"),
-    ("label_agreement", "label agreement"),
-)
 _FAMILIES = {
     "semantic": "Semantic diversity",
     "lexical": "Lexical diversity",
@@ -142,7 +134,7 @@ def list_families(page: MeasurementPage) -> list[tuple[str, list[tuple[str, Esti
 
 def list_main(page: MeasurementPage) -> list[tuple[str, str]]:
     """The main numbers that were measured of some label or level, and what they are called."""
-    return [(name, words) for name, words in _MAIN if any(name in m.values for m in page.by_label.values())]
+    return [(name, words) for name, words in MAIN.items() if any(name in m.values for m in page.by_label.values())]
 
 
 def list_curves(page: MeasurementPage) -> list[Profile]:
