@@ -164,34 +164,30 @@ class AdaptiveSearch:
                 suffice; the baselines come on top. Failed trials count.
             batch: (cell, generation draw) pairs asked in a round.
         """
-        self._planned = tuple(dict.fromkeys(planned))
-        self._places_of = {trial: k for k, trial in enumerate(self._planned)}  # trials are kept by their place
-        blends = [k for k, t in enumerate(self._planned) if t.cell.kind == "blend"]
-        of_slice = find_slice([self._planned[k].cell for k in blends], shape_share)
-        sliced = {k for k in blends if self._planned[k].cell in of_slice}
-        self._blends, self._budget = frozenset(blends), math.ceil(budget * len(blends) - 1e-9)
-        pairs: dict[Cell, dict[int, list[int]]] = {}
-        for k in blends:
-            cell, draw = self._planned[k].cell, self._planned[k].draw
+        self._planned, self._batch = tuple(dict.fromkeys(planned)), batch
+        blends = [trial for trial in self._planned if trial.cell.kind == "blend"]
+        self._budget = math.ceil(budget * len(blends) - 1e-9)
+        self._slice = find_slice((trial.cell for trial in blends), shape_share)
+        pairs: dict[Cell, dict[int, list[PlannedTrial]]] = {}
+        for trial in blends:
             # the luck of a subsample is not that of a generation of the same number
-            row = row_of(cell, draw) + (0 if cell.scope == "the recipe" else _APART)
-            pairs.setdefault(cell, {}).setdefault(row, []).append(k)
+            row = row_of(trial.cell, trial.draw) + (0 if trial.cell.scope == "the recipe" else _APART)
+            pairs.setdefault(trial.cell, {}).setdefault(row, []).append(trial)
         self._cells, self._pairs = tuple(pairs), tuple(dict(sorted(by_draw.items())) for by_draw in pairs.values())
-        self._first = tuple(k for k in range(len(self._planned)) if k not in self._blends or k in sliced)
         self._grid = Grid.of(self._cells, diversity)
         self._fitted: tuple[int, TrialProcess] | None = None
         rivals = set(find_rivals(trial.cell for trial in self._planned))
         self._may_win = tuple(cell in rivals for cell in self._cells)
-        self._batch = batch
-        self._asked: set[int] = set()
-        self._told: dict[int, float | None] = {}
+        self._asked: set[PlannedTrial] = set()
+        self._told: dict[PlannedTrial, float | None] = {}
 
     def ask(self) -> tuple[PlannedTrial, ...]:
         """The next round; nothing where no further draw fits the budget, and while a round is not told in full.
 
         The first round is baselines and slice, whole.
         """
-        batch = [k for k in self._first if k not in self._asked]
+        first = (t for t in self._planned if t.cell.kind != "blend" or t.cell in self._slice)
+        batch = [trial for trial in first if trial not in self._asked]
         if not batch and self._told.keys() >= self._asked:
             tried = self._gather()
             process = self._fit(tried)
@@ -209,13 +205,12 @@ class AdaptiveSearch:
                 if process is not None and not np.any((tried.cells == chosen) & (tried.draws == draw)):
                     tried = tried.add(chosen, draw, process.expect(tried, chosen, draw))
         self._asked.update(batch)
-        return tuple(self._planned[k] for k in batch)
+        return tuple(batch)
 
     def tell(self, trial: PlannedTrial, value: float | None) -> None:
         """What a planned trial gave: its accuracy, or None where it failed."""
-        place = self._places_of[trial]
-        self._told[place] = value
-        self._asked.add(place)
+        self._told[trial] = value
+        self._asked.add(trial)
 
     def best(self) -> Cell | None:
         """The blend with the highest posterior mean; None before any value was told.
@@ -233,18 +228,18 @@ class AdaptiveSearch:
         allowed = np.flatnonzero(counts >= np.where(whole, 1, least)).tolist()
         return cells[min(allowed, key=lambda k: (-mean[k], cells[k].share, cells[k].key))]
 
-    def _open_pairs(self, asked: Sequence[int]) -> dict[int, tuple[int, list[int]]]:
+    def _open_pairs(self, asked: Sequence[PlannedTrial]) -> dict[int, tuple[int, list[PlannedTrial]]]:
         """Cell -> its next draw and the trials of it, where that fits the budget and the cell does not keep failing."""
         known = set(asked)
-        used = len(known & self._blends)
-        found: dict[int, tuple[int, list[int]]] = {}
+        used = sum(trial.cell.kind == "blend" for trial in known)
+        found: dict[int, tuple[int, list[PlannedTrial]]] = {}
         for cell, by_draw in enumerate(self._pairs):
             results = [self._told[k] for pair in by_draw.values() for k in pair if k in self._told]
             failures = sum(value is None for value in results)
             if failures > 1 and 2 * failures > len(results):
                 continue
             waiting = ((draw, [k for k in pair if k not in known]) for draw, pair in by_draw.items())
-            draw, left = next(((draw, left) for draw, left in waiting if left), (0, []))
+            draw, left = next(((draw, left) for draw, left in waiting if left), (0, list[PlannedTrial]()))
             if left and used + len(left) <= self._budget:
                 found[cell] = (draw, left)
         return found
