@@ -59,7 +59,9 @@ class Measuring:
             real = None if self.against is None else columns.load_other(self.against)
         elif self.against_embeddings is not None:
             real, real_vectors = _load_side(self.against, self.against_embeddings, replace(columns, group=None))
-            _check_dimensions(vectors, real_vectors, self.against_embeddings)
+            if vectors is not None and real_vectors is not None and real_vectors.shape[1] != vectors.shape[1]:
+                there = f"{real_vectors.shape[1]} dimensions, those of --embeddings {vectors.shape[1]}"
+                raise InputError(f"{self.against_embeddings}: vectors have {there}")
         elif self.against is not None:
             raise ConfigError("--embeddings with --against needs --against-embeddings too: both sides in one space")
         if target is not None and self.against is not None and real is not None and corpus.task == "classification":
@@ -98,11 +100,6 @@ def _load_side(target: Path | None, embeddings: Path | None, columns: Columns) -
     if vectors is None:
         raise ConfigError("what is to be measured? cuvee measure FILE, or cuvee measure --embeddings X.npy")
     return Corpus.without_texts(len(vectors)), vectors
-
-
-def _check_dimensions(own: Vectors | None, real: Vectors | None, file: Path) -> None:
-    if own is not None and real is not None and real.shape[1] != own.shape[1]:
-        raise InputError(f"{file}: vectors have {real.shape[1]} dimensions, those of --embeddings {own.shape[1]}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,6 @@ from cuvee.records.measurement import write_seconds
 
 if TYPE_CHECKING:
     from cuvee.config.schema import StudyConfig
-    from cuvee.records import CollapseResult
     from cuvee.study import Flow
     from cuvee.study.planning import PowerPlan, StudyPlan
 
@@ -368,10 +367,10 @@ def collapse(
         return
     with console.Display() as display:
         result = run_collapse(config, out=out, listener=display)
-    report = (out or Path("runs") / config.name) / "report.html"
+    report, (heads, *rows) = (out or Path("runs") / config.name) / "report.html", result.table
     tell(
-        {**collapse_to_json(result), "report": str(report)},
-        tabulate_courses(result), *result.warned, *result.advice, f"report: {report}",
+        {**collapse_to_json(result), "report": report},
+        console.make_table(None, heads, rows), *result.warned, *result.advice, f"report: {report}",
     )  # fmt: skip
 
 
@@ -398,9 +397,3 @@ def run_panel(folder: Path) -> tuple[dict[str, str], Table]:
     title = f"a model trained on its own output, {normal.generations} times"
     table = console.make_table(title, ("regime", "error of a mean", "theory", "words kept"), rows)
     return {name: str(folder / name / "report.html") for name in ("gaussian", "unigram")}, table
-
-
-def tabulate_courses(result: CollapseResult) -> Table:
-    """First and last generation of every measure and course, with the value that theory expects."""
-    heads, *rows = result.table
-    return console.make_table(None, heads, rows)

@@ -30,7 +30,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
-from functools import partial
 from itertools import product
 
 import numpy as np
@@ -38,7 +37,7 @@ from numpy.typing import NDArray
 from scipy import linalg, optimize
 
 from cuvee.recommend.cells import find_rivals, row_of
-from cuvee.records import Cell, Draw, Floats, Kind, Level
+from cuvee.records import Cell, Draw, Floats, Level
 from cuvee.similarity import single_blas_thread
 
 Places = NDArray[np.intp]
@@ -92,14 +91,15 @@ def plan_grid(
         base_share: synthetic-only cells hold the synthetic rows of the share nearest to this one.
         is_deterministic: training again on the same rows changes nothing.
     """
-    cell, shares = partial(_make_cell, like), sorted({share for own in amounts.values() for share, _ in own})
+    shares = sorted({share for own in amounts.values() for share, _ in own})
     every = sorted({d for own in draws.values() for d in own}, key=astuple)
-    real = [like, *(cell("real-duplicated", share) for share in shares)]
+    real = [like, *(replace(like, kind="real-duplicated", share=share) for share in shares)]
     planned = pair_draws(real, every, is_deterministic=is_deterministic)
     for level, own in amounts.items():
-        base = min(own, key=lambda amount: abs(amount[0] - base_share))
-        cells = [cell("blend", share, level, whole=whole) for share, whole in own]
-        cells.append(cell("synthetic-only", base[0], level, whole=base[1]))
+        of_level = replace(like, kind="blend", dial=level.dial, level=level.name)
+        cells = [replace(of_level, share=share, whole=whole) for share, whole in own]
+        base = min(cells, key=lambda cell: abs(cell.share - base_share))
+        cells.append(replace(base, kind="synthetic-only"))
         planned += pair_draws(cells, draws[level], is_deterministic=is_deterministic)
     return planned
 
@@ -112,12 +112,6 @@ def pair_draws(cells: Iterable[Cell], draws: Sequence[Draw], *, is_deterministic
 
     once = list({draw.real: draw for draw in reversed(draws)}.values())[::-1]
     return tuple(PlannedTrial(cell=c, draw=draw) for c in cells for draw in (once if is_same(c) else draws))
-
-
-def _make_cell(like: Cell, kind: Kind, share: float, level: Level | None = None, *, whole: bool = False) -> Cell:
-    """A cell of a level, or of real rows alone, that is like another in all else."""
-    dial, name = (level.dial, level.name) if level else (None, None)
-    return replace(like, kind=kind, dial=dial, level=name, share=share, whole=whole)
 
 
 def find_slice(blends: Iterable[Cell], shape_share: float) -> set[Cell]:

@@ -85,13 +85,6 @@ class LevelPairs:
         value, error = self.found[min(level, other), max(level, other)]
         return error.find_tail((value if level < other else -value) - margin)
 
-    def find_p_within(self, level: int, other: int, *, margin: float) -> float:
-        """P-value that they differ by less than ``margin``.
-
-        Two one-sided tests (TOST: Schuirmann 1987, J. Pharmacokinet. Biopharm. 15): the larger of their p-values.
-        """
-        return max(self.find_p_above(*pair, margin=-margin) for pair in ((level, other), (other, level)))
-
 
 def _find_p_values(scores: Floats, delta: float) -> tuple[dict[Shape, float], dict[Shape, int]]:
     """P-values of the five alternatives, and the interior level that speaks most for each of the first two."""
@@ -109,7 +102,8 @@ def _find_p_values(scores: Floats, delta: float) -> tuple[dict[Shape, float], di
     ways = 3.0 if interiors else 2.0
     p_values["rising"] = min(1.0, ways * above(last, 0))
     p_values["falling"] = min(1.0, ways * above(0, last))
-    p_values["flat"] = max(pairs.find_p_within(j, k, margin=delta) for j, k in pairs.found)
+    # two one-sided tests of each pair (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15)
+    p_values["flat"] = max(above(*pair, margin=-delta) for j, k in pairs.found for pair in ((j, k), (k, j)))
     return p_values, peaks
 
 

@@ -69,11 +69,6 @@ class Licences:
         """The licence in words."""
         return self.name if self.blend == "other" else self.blend
 
-    @property
-    def is_unstated(self) -> bool:
-        """Whether nobody has said what the licence is."""
-        return self.blend == "other" and self.name == "unstated"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyntheticPart:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import altair as alt
 import numpy as np
 
-from cuvee.records import CollapseResult, Course, Estimate
+from cuvee.records import CollapseResult
 from cuvee.records.collapse import MEASURES
 from cuvee.report import charts, tables
 
@@ -99,8 +99,3 @@ def draw_densities(page: CollapseResult) -> list[charts.Figure]:
         )
         figures.append(made)
     return figures
-
-
-def list_points(page: CollapseResult, course: Course) -> list[tuple[str, list[Estimate]]]:
-    """Each measure of a course with its points."""
-    return [(measure, list(points)) for measure, points in page.points[course.name].items()]

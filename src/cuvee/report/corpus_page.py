@@ -137,11 +137,6 @@ def list_main(page: MeasurementPage) -> list[tuple[str, str]]:
     return [(name, words) for name, words in MAIN.items() if any(name in m.values for m in page.by_label.values())]
 
 
-def list_curves(page: MeasurementPage) -> list[Profile]:
-    """The curves that have points."""
-    return [p for p in (*([] if page.taus is None else [page.taus]), *page.orders) if p.points]
-
-
 def list_provenance(page: MeasurementPage) -> list[tuple[str, str]]:
     """What was measured with what, in words."""
     measured = page.measurement
