@@ -247,8 +247,8 @@ def draw_profiles(
     floor = 0.5 * min(e.value for points in curves.values() for _, e in points)
     rows: list[Row] = [
         {
-            "curve": name, "x": parameter, "y": e.value, "high": finite(e.high),
-            "low": None if (low := finite(e.low)) is None else max(low, floor),
+            "curve": name, "x": parameter, "y": e.value,
+            "low": None if (low := finite(e.low)) is None else max(low, floor), "high": finite(e.high),
             "tip": f"{name}: {e.value:.4g} at {across} {parameter:g}",
         }
         for name, points in curves.items()
