@@ -429,12 +429,13 @@ def mix(
     else:
         write_table(blend.corpus.to_trainers(form), out, guard_cells=output.guard_cells)
     address = push_folder(out, hub.push, private=not hub.public) if hub.push is not None else None
-    counts = show.composition_object(blend.composition)
+    mixed = blend.composition
+    counts = {**asdict(mixed), "rows": mixed.rows, "words": mixed.words}
     findings = sorted(findings, key=lambda finding: -finding.severity)
     output(
         {**counts, "effective_rows": blend.effective_rows, "path": out, "pushed": address, "findings": findings},
         *show.list_findings(findings),
-        str(blend.composition),
+        str(mixed),
         *([weights] if weights else []),
         f"wrote {out}" + (f"; pushed to {address}" if address else ""),
     )

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from cuvee.characters import visible, visible_lines
 from cuvee.cli.console import fold_table, make_table, note, out
-from cuvee.records import Advice, Comparison, Composition, Estimate, FailedTrials, Finding, Measurement, Ranking
+from cuvee.records import Advice, Comparison, Estimate, FailedTrials, Finding, Measurement, Ranking
 from cuvee.records.measurement import MAIN, write_seconds
 
 _ABOUT_SHAPES = (
@@ -28,11 +28,6 @@ def measurement_object(measurement: Measurement) -> dict[str, object]:
     """Provenance, and every number under its name in the METRICS table."""
     content: dict[str, object] = asdict(measurement)
     return content | cast("dict[str, object]", content.pop("values"))
-
-
-def composition_object(made: Composition) -> dict[str, object]:
-    """Everything that was counted."""
-    return {**asdict(made), "rows": made.rows, "words": made.words}
 
 
 def tabulate_numbers(title: str, rows: Iterable[tuple[str, str] | None]) -> Table:

@@ -341,7 +341,8 @@ class Advice(Shown):
         """Heads, then the best cells and the real rows; what all cells have in common needs no column."""
         score = "acc." if self.score == "accuracy" else name_score(self.score)
         varying = [name for name, read in _VARYING.items() if len({read(s.cell) for s in self.cells}) > 1]
-        rows, ranked = [["cell", "share", *varying, score, *_BASELINES.values()]], sorted(self.cells, key=_rank)
+        rows = [["cell", "share", *varying, score, *_BASELINES.values()]]
+        ranked = sorted(self.cells, key=lambda summary: -summary.accuracy)
         for summary in [*ranked[:_SHOWN], *(s for s in ranked[_SHOWN:] if s.cell.kind in ("real-only", "untuned"))]:
             cell = summary.cell
             gains = {g.over: f"{100 * g.value:+.1f} [{100 * g.low:.1f},{100 * g.high:.1f}]" for g in summary.gains}
@@ -369,7 +370,3 @@ _KINDS = {
     "synthetic-only": "{0.dial}={0.level} alone", "real-only": "real rows", "real-duplicated": "real repeated",
     "untuned": "untuned model",
 }  # fmt: skip
-
-
-def _rank(summary: CellSummary) -> float:
-    return -summary.accuracy
