@@ -48,4 +48,4 @@ def test_an_advice_shows_itself_as_a_table_with_the_text_of_others_escaped(data)
     page, lines = data.advice._repr_html_(), repr(data.advice).splitlines()
     assert HOSTILE not in page and "&lt;script&gt;" in page
     assert page.count("<tr>") == 1 + 8 + 1 and "<th>over real rows</th>" in page  # heads, the best, the real rows
-    assert lines[1].split()[:3] == ["cell", "share", "acc."] and repr(data.advice) == str(data.advice)
+    assert lines[1].split()[:2] == ["cell", "share"] and "acc." in lines[1] and repr(data.advice) == str(data.advice)
