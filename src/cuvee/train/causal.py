@@ -415,6 +415,7 @@ class CausalRows:
         self._pairs = writer.tokenize_rows(corpus)
         held_out = [] if validation is None else writer.tokenize_rows(validation)
         self._held_out = [pair for pair in held_out if pair is not None]
+        self.held_out = len(self._held_out)
         self._pack_to = writer.max_length if writer.settings.packing else None
         self.fits: NDArray[np.bool_] = np.array([pair is not None for pair in self._pairs], dtype=np.bool_)
 
@@ -428,11 +429,6 @@ class CausalRows:
     def groups(self) -> tuple[ParameterGroup, ...]:
         """All parameters, at one rate."""
         return (ParameterGroup(tuple(self.module.parameters()), given(self._writer.settings.learning_rate)),)
-
-    @property
-    def held_out(self) -> int:
-        """Validation rows that fit."""
-        return len(self._held_out)
 
     def log_p(self, rows: NDArray[np.int64]) -> torch.Tensor:
         """Mean log probability of the tokens of each row's completion, shape (b,)."""

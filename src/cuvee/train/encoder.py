@@ -111,11 +111,11 @@ class ClassifierRows:
     """
 
     def __init__(self, body: BiEncoder, corpus: Corpus, validation: Corpus | None = None) -> None:
-        self._body, self.labels = body, tuple(corpus.labels)
+        self._body, self.device, self.labels = body, body.device, tuple(corpus.labels)
         self._texts, self._truth = corpus.texts, self._code(corpus.targets)
         held_out = corpus.take([]) if validation is None else validation
         known = held_out.keep([target in self.labels for target in held_out.targets])
-        self._held_out, self._held_out_truth = known.texts, self._code(known.targets)
+        self._held_out, self._held_out_truth, self.held_out = known.texts, self._code(known.targets), len(known)
         width = body.encode(["x"], "passage").shape[1]
         # made on no device: its own start would read the global random state
         self.head = torch.nn.Linear(width, len(self.labels), device="meta").to_empty(device=body.device)
@@ -130,17 +130,7 @@ class ClassifierRows:
 
     def _code(self, targets: Sequence[str]) -> torch.Tensor:
         """The column of each label."""
-        return torch.tensor([self.labels.index(t) for t in targets], dtype=torch.long, device=self._body.device)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self._body.device
-
-    @property
-    def held_out(self) -> int:
-        """Validation rows."""
-        return len(self._held_out)
+        return torch.tensor([self.labels.index(t) for t in targets], dtype=torch.long, device=self.device)
 
     def log_p(self, rows: Codes) -> torch.Tensor:
         """Log probability of each row's label, shape (b,)."""

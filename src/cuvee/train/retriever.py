@@ -75,7 +75,7 @@ def train_retriever(training: Training) -> BiEncoder:
     model = BiEncoder.from_pretrained(settings)
     model.backbone = prepare_training(model.backbone, settings)
     rows = RetrieverRows(model, corpus, training.validation)
-    if rows.passages < 2:
+    if len(set(map(normalise_text, corpus.targets))) < 2:
         raise TrainingError("all training rows have the same passage, so there are no negatives; give rows of others")
     fine_tune(rows, replace(training, settings=settings))
     model.backbone = merge_lora(model.backbone)
@@ -232,10 +232,11 @@ class RetrieverRows:
     """
 
     def __init__(self, model: BiEncoder, corpus: Corpus, validation: Corpus | None) -> None:
-        self._model = model
+        self._model, self.device = model, model.device
         self._pairs = _Pairs(corpus.texts, corpus.targets)
         self._negatives = self._mine(model.settings.hard_negatives or 0)
         self._held_out = _Pairs(*(([], []) if validation is None else (validation.texts, validation.targets)))
+        self.held_out = len(self._held_out.queries)
         self.module: torch.nn.Module = model.model
         self.groups = (ParameterGroup(tuple(model.model.parameters()), given(model.settings.learning_rate)),)
 
@@ -260,21 +261,6 @@ class RetrieverRows:
             found = np.where(np.isfinite(np.take_along_axis(cosines, best, axis=1)), np.array(columns)[best], -1)
             out[rows, : found.shape[1]] = found
         return out
-
-    @property
-    def passages(self) -> int:
-        """Distinct passages of the training rows."""
-        return len(set(self._pairs.passage_codes.tolist()))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self._model.device
-
-    @property
-    def held_out(self) -> int:
-        """Validation rows."""
-        return len(self._held_out.queries)
 
     def log_p(self, rows: Codes) -> torch.Tensor:
         """Log softmax over the distinct passages of the batch at each row's own, shape (b,).

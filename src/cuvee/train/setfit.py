@@ -60,7 +60,7 @@ class PairedRows:
     held_out = 0
 
     def __init__(self, body: BiEncoder, corpus: Corpus, weights: Floats) -> None:
-        self._body, self._texts = body, corpus.texts
+        self._body, self.device, self._texts = body, body.device, corpus.texts
         codes = np.unique(np.array(corpus.targets), return_inverse=True)[1]
         self._order: Codes = np.argsort(codes, kind="stable")  # the rows of a label, one after another, on a line
         ends = np.cumsum(weights[self._order])
@@ -72,11 +72,6 @@ class PairedRows:
         self._lengths, self._firsts = sizes[codes], (np.cumsum(sizes) - sizes)[codes]  # those of each row's label
         self.module: torch.nn.Module = body.model
         self.groups = (ParameterGroup(tuple(body.model.parameters()), given(body.settings.learning_rate)),)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self._body.device
 
     def log_p(self, rows: Codes) -> torch.Tensor:
         """Minus the squared errors of each row's two cosines, shape (b,)."""
