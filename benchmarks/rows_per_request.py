@@ -60,7 +60,7 @@ def main(numbers: list[int]) -> None:
             f"{number} a request: {len(pool.corpus)} rows, {spent.requests} requests, "
             f"{len(pool.corpus) / seconds:.2f} rows a CPU-second, "
             f"{spent.prompt_tokens / spent.completion_tokens:.2f} prompt tokens a written one, "
-            f"{(spent.prompt_tokens + spent.completion_tokens) / len(pool.corpus):.0f} tokens a row, Vendi {vendi}, "
+            f"{spent.tokens / len(pool.corpus):.0f} tokens a row, Vendi {vendi}, "
             f"accuracy {np.mean(scores):.4f} +- {error:.4f}"
         )
 

@@ -36,5 +36,5 @@ def test_keys_are_unique_and_readable():
 
 
 def test_usages_add_up():
-    total = Usage(requests=1, prompt_tokens=5).plus(Usage(replayed=2, completion_tokens=3))
+    total = Usage(requests=1, prompt_tokens=5) + Usage(replayed=2, completion_tokens=3)
     assert total == Usage(requests=1, replayed=2, prompt_tokens=5, completion_tokens=3)

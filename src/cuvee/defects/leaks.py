@@ -317,8 +317,9 @@ class _HeldOutIndex:
             self._exact.setdefault(normal, i)
             if len(ordered := _sorted_words(normal)) > 1:
                 self._sorted.setdefault(ordered, i)
-        self._vocabulary: dict[tuple[str, ...], int] = {}
-        self._grams = self._gram_matrix(tokens, grow=True)
+        grams = dict.fromkeys(gram for words in tokens for gram in _grams(words))
+        self._columns = {gram: column for column, gram in enumerate(grams)}
+        self._grams = self._gram_matrix(tokens)
         self._sizes = np.array([_gram_count(words) for words in tokens])
 
     def lexical_leaks(self, texts: Sequence[str]) -> dict[int, Leak]:
@@ -347,7 +348,7 @@ class _HeldOutIndex:
 
     def _overlaps(self, tokens: Sequence[Sequence[str]], start: int) -> list[Leak]:
         sizes = np.array([_gram_count(words) for words in tokens], dtype=np.int64)
-        shared = (self._gram_matrix(tokens, grow=False) @ self._grams.T).tocoo()
+        shared = (self._gram_matrix(tokens) @ self._grams.T).tocoo()
         rows, columns = shared.row, shared.col
         smaller = np.minimum(sizes[rows], self._sizes[columns])
         score = np.where(smaller > 0, shared.data / np.maximum(smaller, 1), 0.0)
@@ -357,23 +358,15 @@ class _HeldOutIndex:
         ]
         return sorted(found, key=lambda leak: (leak.row, -leak.score, leak.held_out))
 
-    def _gram_matrix(self, tokens: Sequence[Sequence[str]], *, grow: bool) -> sparse.csr_array:
+    def _gram_matrix(self, tokens: Sequence[Sequence[str]]) -> sparse.csr_array:
         """Texts by held-out 5-grams, 1 where a text of at least eight words has the 5-gram."""
         from scipy import sparse
 
-        indices: list[int] = []
-        ends = [0]
-        for words in tokens:
-            for gram in sorted(_grams(words)):
-                column = (
-                    self._vocabulary.setdefault(gram, len(self._vocabulary)) if grow else self._vocabulary.get(gram)
-                )
-                if column is not None:
-                    indices.append(column)
-            ends.append(len(indices))
-        data = np.ones(len(indices), dtype=np.int32)
-        return sparse.csr_array((data, np.array(indices, dtype=np.int64), np.array(ends, dtype=np.int64)),
-                                shape=(len(tokens), len(self._vocabulary)))  # fmt: skip
+        known = self._columns
+        found = [(row, known[gram]) for row, words in enumerate(tokens) for gram in _grams(words) if gram in known]
+        rows, columns = np.array(found, dtype=np.int64).reshape(-1, 2).T
+        ones, shape = np.ones(len(found), dtype=np.int32), (len(tokens), len(known))
+        return sparse.csr_array((ones, (rows, columns)), shape=shape)
 
 
 def _sorted_words(normal: str) -> tuple[str, ...]:

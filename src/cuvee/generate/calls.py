@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Literal
 
 from cuvee.masking import find_secrets, redact_url, spell_host
-from cuvee.records import Budget, Prices
+from cuvee.records import Budget, Prices, Usage
 from cuvee.records import Sampling as Sampling
 
 _SORTED_JSON = json.JSONEncoder(sort_keys=True)
@@ -161,6 +161,11 @@ class Answer:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     replayed: bool = field(default=False, compare=False)
+
+    @property
+    def usage(self) -> Usage:
+        """One request and its tokens."""
+        return Usage(requests=1, prompt_tokens=self.prompt_tokens, completion_tokens=self.completion_tokens)
 
 
 def request_key(endpoint: Endpoint, request: Request) -> str:

@@ -209,8 +209,8 @@ class LLMClient:
         return wait if wait >= SHORTEST_GATHER_S else 0.0
 
     def _cost(self, answer: Answer, worst: Usage) -> Usage:
-        if answer.prompt_tokens or answer.completion_tokens:
-            return Usage(requests=1, prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens)
+        if answer.usage.tokens:
+            return answer.usage
         self._compatibility.note("the endpoint reports no usage: tokens are counted at their worst case")
         return worst
 

@@ -146,7 +146,7 @@ class Ledger:
         (*row, checksum) = rows[0]
         if checksum != _checksum(row):
             raise tell_damage(self._where, f"the checksum of answer {key[:12]} is wrong", ANSWERS_LOST)
-        self._sent, self.met.replayed = self._sent.plus(Usage(replayed=1)), self.met.replayed + 1
+        self._sent, self.met.replayed = self._sent + Usage(replayed=1), self.met.replayed + 1
         text, finish_reason, prompt_tokens, completion_tokens = row[2:]
         return Answer(
             text=text,
@@ -177,8 +177,7 @@ class Ledger:
             self._database.executemany(INSERT, [(*row, _checksum(row)) for row in rows])
             self._write_met()
         for _, answer in self._held.values():
-            tokens = {"prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens}
-            self._sent = self._sent.plus(Usage(requests=1, **tokens))
+            self._sent += answer.usage
         self._held.clear()
 
     def counts(self) -> Usage:
@@ -363,7 +362,7 @@ def summarise(*ledgers: Ledger, prices: Prices | None = None) -> GenerationAccou
     """
     total, by_model, by_ending = Usage(), Counter[str](), Counter[str]()
     for (endpoint, model, ending), usage in (pair for ledger in ledgers for pair in ledger.count_answers().items()):
-        total = total.plus(usage)
+        total += usage
         by_model[f"{model or 'an unnamed model'} at {endpoint}"] += usage.requests
         by_ending[ending or "no reason given"] += usage.requests
     failed = Counter(failure.reason for ledger in ledgers for failure in ledger.failures().values())
@@ -394,10 +393,10 @@ def tell_spending(ledger: Ledger, prices: Prices | None = None, part: str = "") 
         prices: None leaves the cost out.
         part: what the numbers are of, where that is not all: ``fold 2``.
     """
-    before = ledger.totals().plus(ledger.counts(), -1)
+    before = ledger.totals() - ledger.counts()
 
     def tell() -> str:
-        total = before.plus(ledger.counts())
+        total = before + ledger.counts()
         said = f"{total.prompt_tokens:,}+{total.completion_tokens:,} tokens"
         if prices is not None:
             said += f", {prices.cost(total.prompt_tokens, total.completion_tokens):.4f} {prices.currency}"

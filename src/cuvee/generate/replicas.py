@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import reduce
 
 from cuvee.errors import BudgetReached, EndpointUnreachable
 from cuvee.generate.calls import Endpoint
@@ -52,13 +51,13 @@ class BudgetGuard:
             if self._reserved.requests == 0:
                 raise BudgetReached(
                     f"{self._where}: the next request could pass the budget ({self._budget}); spent: "
-                    f"{self._tell(self._before.plus(self.spent), self.lost.requests)}; of it before this run: "
+                    f"{self._tell(self._before + self.spent, self.lost.requests)}; of it before this run: "
                     f"{self._tell(self._before)}; all answers so far are kept and cost nothing again: raise the budget "
                     "to go on"
                 )
             self._freed.clear()
             await self._freed.wait()
-        self._reserved = self._reserved.plus(worst)
+        self._reserved += worst
 
     def settle(self, worst: Usage, actual: Usage | None, *, lost: bool = False) -> None:
         """Replace the worst case by what a request did cost.
@@ -68,18 +67,17 @@ class BudgetGuard:
             actual: None if no answer came.
             lost: it was sent and cut off, so it may have cost its worst.
         """
-        self._reserved = self._reserved.plus(worst, -1)
+        self._reserved -= worst
         self._freed.set()
         if actual is not None:
-            self.spent = self.spent.plus(actual)
+            self.spent += actual
         elif lost:
-            self.lost = self.lost.plus(worst)
+            self.lost += worst
 
     def _fits(self, worst: Usage) -> bool:
         most = self._budget
-        load = reduce(Usage.plus, (self._before, self.spent, self.lost, self._reserved, worst))
-        tokens = load.prompt_tokens + load.completion_tokens
-        loads = ((load.requests, most.requests), (tokens, most.tokens), (self._cost(load), most.cost))
+        load = self._before + self.spent + self.lost + self._reserved + worst
+        loads = ((load.requests, most.requests), (load.tokens, most.tokens), (self._cost(load), most.cost))
         return all(bound is None or value <= bound for value, bound in loads)
 
     def _cost(self, load: Usage) -> float:
@@ -88,7 +86,7 @@ class BudgetGuard:
     def _tell(self, load: Usage, lost: int = 0) -> str:
         more = f" ({lost} more cut off unanswered)" if lost else ""
         cost = f", {self._cost(load):.4f} {self._prices.currency}" if self._prices and self._cost(load) else ""
-        return f"{load.requests:,} requests{more}, {load.prompt_tokens + load.completion_tokens:,} tokens{cost}"
+        return f"{load.requests:,} requests{more}, {load.tokens:,} tokens{cost}"
 
 
 # --- how many requests may be under way at once ---

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 # The dial of ready-made pools that have no order: no shape is tested over them, the choice is among them.
 UNORDERED = "source"
@@ -55,14 +55,16 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
-    def plus(self, other: Usage, sign: int = 1) -> Usage:
-        """The sum of two usages; the difference with ``sign`` -1."""
-        return Usage(
-            requests=self.requests + sign * other.requests,
-            replayed=self.replayed + sign * other.replayed,
-            prompt_tokens=self.prompt_tokens + sign * other.prompt_tokens,
-            completion_tokens=self.completion_tokens + sign * other.completion_tokens,
-        )
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(**{each.name: getattr(self, each.name) - getattr(other, each.name) for each in fields(self)})
+
+    @property
+    def tokens(self) -> int:
+        """Those of prompts and completions together."""
+        return self.prompt_tokens + self.completion_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

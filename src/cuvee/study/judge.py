@@ -165,5 +165,5 @@ def open_judge(study: Study, held_out: Corpus, rubric: str) -> Iterator[Judge | 
             used = ledger.totals()
             study.note(
                 f"judge: {judge.rows} answers judged, {judge.unread} of them without a readable verdict; in all "
-                f"{used.requests} replies of {used.prompt_tokens + used.completion_tokens} tokens"
+                f"{used.requests} replies of {used.tokens} tokens"
             )

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -241,7 +241,7 @@ class _Planner:
         planned = [self._plan_dial(section, dial) for section, dial in self.made]
         dials = tuple(dial for dial, _ in planned)
         confirm = max((dial.confirm for dial in dials), key=lambda usage: usage.requests, default=Usage())
-        usage = reduce(Usage.plus, [dial.usage for dial in dials], confirm)
+        usage = sum((dial.usage for dial in dials), confirm)
         self._time_trials(plan_grids(study, self.levels)[0])
         self._choose_draws(plan_grids(study, self.levels))
         grids = plan_grids(study, self.levels)
@@ -293,8 +293,9 @@ class _Planner:
         prices = find_prices(evaluate.judge)
         cost = None if prices is None else prices.cost(usage.prompt_tokens, usage.completion_tokens)
         told = "no cost: give evaluate.judge.prices" if prices is None else f"{cost:.2f} {prices.currency}"
-        tokens = usage.prompt_tokens + usage.completion_tokens
-        note = f"the judge is asked {asked:,} times, about {tokens:,} tokens ({told}), and its time is not counted"
+        note = (
+            f"the judge is asked {asked:,} times, about {usage.tokens:,} tokens ({told}), and its time is not counted"
+        )
         return [note, *_compare_budget(evaluate.judge, "evaluate.judge", usage, cost)]
 
     # --- requests ---
@@ -505,8 +506,7 @@ def _compare_budget(part: Generator, where: str, usage: Usage, cost: float | Non
     """Which budgets the plan would pass, with the numbers; a run stops there."""
     if not isinstance(part, EndpointGenerator):
         return []
-    tokens = usage.prompt_tokens + usage.completion_tokens
-    wanted = {"requests": usage.requests, "tokens": tokens, "cost": cost or 0.0}
+    wanted = {"requests": usage.requests, "tokens": usage.tokens, "cost": cost or 0.0}
     return [
         f"{where}.budget.{name} is {most:,.10g}, and the plan takes about {wanted[name]:,.6g}: the run would stop "
         "there; raise it, or ask for fewer levels, draws or rows"
