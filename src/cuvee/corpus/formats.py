@@ -264,10 +264,6 @@ def _rows_of(whole: object, path: Path, split: str) -> list[object]:
     return [whole] if key is None else lists[key]
 
 
-def _is_train(split: str) -> bool:
-    return split.startswith("train")
-
-
 # --- folders, and Hugging Face datasets ------------------------------------------------------------
 def _choose_split(path: Path, splits: Sequence[str], split: str) -> str:
     """The split that is asked for, or the only one.
@@ -280,9 +276,8 @@ def _choose_split(path: Path, splits: Sequence[str], split: str) -> str:
     if not splits or Path(split).suffix:
         raise _missing(path / split)
     asked = f"{path / split}: no such file or split; {path} has" if split else f"{path}: has"
-    raise InputError(
-        f"{asked} the splits {', '.join(splits)}; give one of them, such as {path / max(splits, key=_is_train)}"
-    )
+    usual = max(splits, key=lambda name: name.startswith("train"))
+    raise InputError(f"{asked} the splits {', '.join(splits)}; give one of them, such as {path / usual}")
 
 
 def _read_beir(path: Path, split: str) -> pa.Table:

@@ -86,11 +86,6 @@ def draw_batches(phases: Sequence[Phase], settings: TrainSettings) -> Rows:
     return np.concatenate(parts).astype(np.int64)
 
 
-def cut_rows(rows: Rows, pieces: int) -> list[Rows]:
-    """``rows`` in so many pieces of about one size, or as many as there are rows."""
-    return [piece for piece in np.array_split(rows, pieces) if len(piece)]
-
-
 def phase_starts(phases: Sequence[Phase], steps: int) -> list[int]:
     """The step that each phase begins at: shares of the steps, rounded."""
     ends = np.rint(np.cumsum([phase.share for phase in phases]) * steps).astype(int)

@@ -12,7 +12,6 @@ import math
 import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -184,7 +183,8 @@ class _Run:
 
     def _add_gradients(self, rows: Rows) -> float:
         """Compute the batch's gradient, in pieces; gives the mean loss."""
-        pieces, slopes = finetuning.cut_rows(rows, self._settings.accumulate or 1), None
+        pieces = [piece for piece in np.array_split(rows, self._settings.accumulate or 1) if len(piece)]
+        slopes: Floats | None = None
         if len(pieces) > 1:
             states = finetuning.random_state(self._model.device)
             with torch.no_grad():
@@ -204,11 +204,9 @@ class _Run:
         return value
 
     def _log_p(self, rows: Rows) -> torch.Tensor:
-        with self._autocast():
+        is_short = self._precision != torch.float32
+        with torch.autocast(self._model.device.type, dtype=torch.bfloat16, enabled=is_short):
             return self._model.log_p(rows).float()
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast(self._model.device.type, dtype=torch.bfloat16, enabled=self._precision != torch.float32)
 
     def _read_loss(self, rows: Rows, log_p: Floats) -> tuple[float, Floats]:
         """The mean loss and the slopes of a batch.
