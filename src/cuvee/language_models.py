@@ -82,7 +82,7 @@ def explain_memory(device: torch.device, remedy: str, error: type[CuveeError] = 
         raise error(f"out of memory on {device}; {remedy}") from exc
 
 
-def free_memory(device: torch.device) -> None:
+def release_memory(device: torch.device) -> None:
     """Give the memory that nothing uses any more back to the device; a CPU needs no such call."""
     if device.type != "cpu":
         gc.collect()  # what a traceback held may be in a cycle
@@ -290,7 +290,7 @@ class LanguageModel:
         """Give the device's memory back; nothing can be written afterwards."""
         device = self.model.device
         self.model = self.model.to("meta")
-        free_memory(device)
+        release_memory(device)
 
     def chat_tokens(self, messages: Sequence[tuple[str, str]], remedy: str) -> tuple[int, ...]:
         """The tokens of (role, content) messages in the chat template, up to where the assistant begins.
@@ -334,7 +334,7 @@ class LanguageModel:
             except OutOfMemory:
                 if size == 1:
                     raise
-            free_memory(device)  # only here, where no traceback holds on to the tensors of the batch
+            release_memory(device)  # only here, where no traceback holds on to the tensors of the batch
             size //= 2
 
     def _generate(

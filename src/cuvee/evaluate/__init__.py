@@ -11,4 +11,4 @@ from cuvee.evaluate.classification import (
 from cuvee.evaluate.generation import Diversity, Watch, Writing, compare_diversity, write_texts
 from cuvee.evaluate.judged import ITEM_SCORES, Judged, PairedScores, compare_predictors, score_items
 from cuvee.evaluate.model import evaluate_model, judge_model
-from cuvee.evaluate.retrieval import Ranking, rank_passages
+from cuvee.evaluate.retrieval import RankedPassages, rank_passages

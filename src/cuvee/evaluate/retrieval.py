@@ -71,7 +71,7 @@ def judge_ranker(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ranking:
+class RankedPassages:
     """The passages most similar to each query, best first; both arrays have shape (n, top).
 
     ``places`` are places among the passages, ``similarities`` cosines.
@@ -83,7 +83,7 @@ class Ranking:
 
 def rank_passages(
     ranker: Ranker, queries: Sequence[str], passages: Sequence[str], *, top: int, watch: Watch | None = None
-) -> Ranking:
+) -> RankedPassages:
     """The ``top`` passages for each query (all of them, if there are fewer); equal ones in their own order.
 
     Raises:
@@ -98,7 +98,7 @@ def rank_passages(
         best = np.stack([_best_places(row, min(top, len(passages))) for row in similar])
         places.append(best)
         similarities.append(np.take_along_axis(similar, best, axis=1))
-    return Ranking(places=np.concatenate(places), similarities=np.concatenate(similarities))
+    return RankedPassages(places=np.concatenate(places), similarities=np.concatenate(similarities))
 
 
 def _best_places(similar: Floats, top: int) -> Codes:
