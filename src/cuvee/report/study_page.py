@@ -204,7 +204,7 @@ def draw_surface(data: ReportData) -> list[Figure]:
     if not grid.blends:
         return []
     for c in grid.blends:
-        e = _find_estimate(data, c.cell.dial, c.cell.level, DIVERSITY)
+        e = _find_estimate(data.measurements, f"{c.cell.dial}={c.cell.level}")
         pool = f"{c.cell.dial}={c.cell.level}" + ("" if e is None else f" ({tables.write_number(e.value)})")
         row = _score_row(data, c) | {"pool": pool, "diversity": None if e is None else e.value}
         rows.append(row | {"amount": "all" if c.cell.whole else _write_amount(c.cell.amount), "at": c.cell.amount})
@@ -269,7 +269,7 @@ def draw_diversity(data: ReportData) -> list[Figure]:
     grid, share = gather_grid(data), data.design.tested_share
     rows: list[Row] = []
     for cell in grid.blends:
-        e = _find_estimate(data, cell.cell.dial, cell.cell.level, DIVERSITY)
+        e = _find_estimate(data.measurements, f"{cell.cell.dial}={cell.cell.level}")
         if e is not None and tables.is_share(cell.cell.share, share):
             own: Row = {"dial": cell.cell.dial, "diversity": e.value, "left": finite(e.low), "right": finite(e.high)}
             rows.append(_score_row(data, cell) | own)
@@ -301,7 +301,7 @@ def _draw_shift(levels: Sequence[Level], measurements: Mapping[str, Measurement]
     rows: list[Row] = []
     for level in levels:
         metrics = (DIVERSITY, "mmd", "label_agreement")
-        diversity, shift, agreement = (_find_value(measurements.get(level.key), metric) for metric in metrics)
+        diversity, shift, agreement = (_find_estimate(measurements, level.key, metric) for metric in metrics)
         if diversity is None or shift is None:
             continue
         tip = f"{level.key.removeprefix('=')}: diversity {_tell(diversity)}, shift {_tell(shift)}"
@@ -385,7 +385,7 @@ def _score_row(data: ReportData, summary: CellSummary) -> Row:
     high = None if gain is None else 100 * (summary.accuracy + gain.high - gain.value)
     words = [f"{cell.dial}={cell.level}, {_write_amount(_amount(summary.share))}", _tell_score(data, summary.accuracy)]
     words += [] if gain is None else [f"{_tell_gain(gain)} over the real rows alone"]
-    estimate = _find_estimate(data, cell.dial, cell.level, DIVERSITY)
+    estimate = _find_estimate(data.measurements, f"{cell.dial}={cell.level}")
     words += [] if estimate is None else [f"diversity {tables.write_number(estimate.value)}"]
     row: Row = {"level": cell.level, "score": 100 * summary.accuracy, "low": low, "high": high, "standing": standing}
     tip = ", ".join([*words, *filter(None, [standing])])
@@ -405,12 +405,9 @@ def _percent_domain(values: Iterable[float]) -> Domain:
     return math.floor(low - air), math.ceil(high + air)
 
 
-def _find_estimate(data: ReportData, dial: str | None, level: str | None, metric: str) -> Estimate | None:
-    return _find_value(data.measurements.get(f"{dial}={level}"), metric)
-
-
-def _find_value(measurement: Measurement | None, metric: str) -> Estimate | None:
-    estimate = None if measurement is None else measurement.values.get(metric)
+def _find_estimate(measurements: Mapping[str, Measurement], key: str, metric: str = DIVERSITY) -> Estimate | None:
+    """A finite number of a pool; None where it was not measured."""
+    estimate = None if key not in measurements else measurements[key].values.get(metric)
     return estimate if estimate is not None and math.isfinite(estimate.value) else None
 
 
