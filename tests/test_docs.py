@@ -119,7 +119,7 @@ def test_the_selector_of_the_how_to(capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)  # two and five minutes of CPU; far more by the clock beside other work
+@pytest.mark.timeout(3600)  # two and three minutes of CPU; far more by the clock beside other work
 @pytest.mark.parametrize(
     ("page", "run", "made"),
     [
