@@ -4,7 +4,8 @@ The rules of their preregistrations decide what counts for and against.
 
     python studies/evidence.py
 
-Tables stand between the lines ``<!-- tables -->`` and ``<!-- end of tables -->``; the prose around them stays.
+The claims stand between the lines ``<!-- claims -->`` and ``<!-- end of claims -->``, the tables between
+``<!-- tables -->`` and ``<!-- end of tables -->``; the prose around them stays.
 """
 
 from __future__ import annotations
@@ -122,6 +123,50 @@ def judge_turn(_result: Result, shape: dict[str, Any] | None) -> str:
     verdict = "" if shape is None else shape["verdict"]
     contrary = ("rising", "falling", "U-shaped")
     return "supported" if verdict == "inverted-U" else "contradicted" if verdict in contrary else "undecided"
+
+
+def judge_losses(result: Result) -> str:
+    """The rule of the losses: one gains over a point in the worst cell and does not lose one in the best."""
+    gains = {tuple(each["what"].split(": ")): each["gain"][0] for each in result["contrasts"]}
+    helps = any(
+        gain > POINT and gains["best", loss] > -POINT for (where, loss), gain in gains.items() if where == "worst"
+    )
+    return "supported" if helps else "contradicted" if max(gains.values()) <= POINT else "undecided"
+
+
+def judge_near(result: Result) -> str:
+    """The rule of small shift: a far pool harms, or near rows beat far ones by over a point."""
+    near = largest(result, "near less far")
+    harmful = any(str(c["level"]).startswith("far") for c in result["harmful"])
+    return "supported" if harmful else judge_gap(near["gain"][0])
+
+
+def judge_swaps(result: Result) -> str:
+    """The rule of swapped words: as good where an LLM is nowhere better by a point; not where labels are scarcest."""
+    gaps = [each["gain"][0] for each in result["contrasts"]]
+    return "supported" if max(gaps) < POINT else "contradicted" if gaps[0] > POINT else "undecided"
+
+
+def rank_alike(result: Result) -> tuple[float, list[float], list[float]]:
+    """Rank correlation of the probe's and the encoder's scores of the cells that both have, and the scores."""
+    cells = [c for c in result["cells"] if c["kind"] == "blend" and c["scope"] == "this pool"]
+    scores = {
+        trainer: {(c["level"], c["share"]): c["score"] for c in cells if c["trainer"] == trainer}
+        for trainer in ("probe", "encoder")
+    }
+    both = sorted(scores["probe"].keys() & scores["encoder"].keys())
+    probe, encoder = ([scores[trainer][key] for key in both] for trainer in ("probe", "encoder"))
+    return float(spearmanr(probe, encoder).statistic), probe, encoder
+
+
+def judge_ranking(rho: float) -> str:
+    """The rule of the probe's ranking."""
+    return "supported" if rho >= 0.7 else "contradicted" if rho < 0.3 else "undecided"
+
+
+def largest(result: Result, what: str) -> dict[str, Any]:
+    """A difference at the largest number of real rows a label."""
+    return max((each for each in result["contrasts"] if each["what"] == what), key=lambda each: each["rows"])
 
 
 def order_levels(result: Result, dial: str) -> list[str]:
@@ -288,17 +333,10 @@ def tell_trainers() -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for data, result in read_results("trainers").items():
-        cells = [c for c in result["cells"] if c["kind"] == "blend" and c["scope"] == "this pool"]
-        scores = {
-            trainer: {(c["level"], c["share"]): c["score"] for c in cells if c["trainer"] == trainer}
-            for trainer in ("probe", "encoder")
-        }
-        both = sorted(scores["probe"].keys() & scores["encoder"].keys())
-        probe, encoder = ([scores[trainer][key] for key in both] for trainer in ("probe", "encoder"))
-        rho = float(spearmanr(probe, encoder).statistic)
+        rho, probe, encoder = rank_alike(result)
         lost = [theirs[ours.index(max(ours))] - max(theirs) for ours, theirs in ((probe, encoder), (encoder, probe))]
-        verdict = "trusted" if rho >= 0.7 else "refused" if rho < 0.3 else "undecided"
-        lines.append(f"| {data} | {len(both)} | {rho:.2f} | {100 * lost[0]:+.1f} | {100 * lost[1]:+.1f} | {verdict} |")
+        verdict = {"supported": "trusted", "contradicted": "refused"}.get(judge_ranking(rho), "undecided")
+        lines.append(f"| {data} | {len(probe)} | {rho:.2f} | {100 * lost[0]:+.1f} | {100 * lost[1]:+.1f} | {verdict} |")
     return lines
 
 
@@ -306,17 +344,10 @@ def tell_losses() -> list[str]:
     """Losses that adapt to the mixture against plain cross-entropy, on the best and the worst cell under it."""
     lines = ["| data set | cell | loss | difference to ce, points |", "|---|---|---|---|"]
     for data, result in read_results("losses").items():
-        gains: dict[str, list[float]] = {"best": [], "worst": []}
-        names: list[str] = []
         for each in result["contrasts"]:
             where, _, what = each["what"].partition(": ")
-            gains[where].append(each["gain"][0])
-            names += [what.removesuffix(" less ce")] if where == "worst" else []
             lines.append(f"| {data} | {where} | {what.removesuffix(' less ce')} | {points(each['gain'])} |")
-        helps = any(w > POINT and b > -POINT for b, w in zip(gains["best"], gains["worst"], strict=True))
-        idle = max(*gains["best"], *gains["worst"]) <= POINT
-        verdict = "supported" if helps else "contradicted" if idle else "undecided"
-        lines.append(f"| {data} | | **adaptive losses help: {verdict}** | |")
+        lines.append(f"| {data} | | **adaptive losses help: {judge_losses(result)}** | |")
     return lines
 
 
@@ -337,12 +368,10 @@ def tell_shift() -> list[str]:
         score = {level: cell["score"] for level, cell in found.items()}
         near = mean(score[f"near-{width}"] - score[f"far-{width}"] for width in ("narrow", "wide"))
         wide = mean(score[f"{half}-wide"] - score[f"{half}-narrow"] for half in ("near", "far"))
-        harmful = any(str(c["level"]).startswith("far") for c in result["harmful"])
-        verdict = "supported" if harmful else judge_gap(near)
         larger = "shift" if abs(near) > abs(wide) else "diversity"
         lines.append(
             f"| {data} | **near less far {100 * near:+.1f}, wide less narrow {100 * wide:+.1f}** | | "
-            f"| {larger} weighs more; small shift is needed: {verdict} |"
+            f"| {larger} weighs more; small shift is needed: {judge_near(result)} |"
         )
     return lines
 
@@ -374,17 +403,184 @@ def tell_swaps() -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for data, result in read_results("swaps").items():
-        gaps = []
         for rows in sizes(result):
             found = pools_alike(result, rows)
-            gaps.append(found["chatgpt"]["score"] - found["swapped"]["score"])
+            gap = found["chatgpt"]["score"] - found["swapped"]["score"]
             lines.append(
                 f"| {data} | {rows} | {amount(found['chatgpt']):.3g}x | {points(found['chatgpt']['gain'])} "
-                f"| {points(found['swapped']['gain'])} | {100 * gaps[-1]:+.1f} |"
+                f"| {points(found['swapped']['gain'])} | {100 * gap:+.1f} |"
             )
-        verdict = "supported" if max(gaps) < POINT else "contradicted" if gaps[0] > POINT else "undecided"
-        lines.append(f"| {data} | | | **word swaps are as good: {verdict}** | | |")
+        lines.append(f"| {data} | | | **word swaps are as good: {judge_swaps(result)}** | | |")
     return lines
+
+
+# --- claims ---
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one study says of a claim: the verdict by its rule, the effect in points, and its draws."""
+
+    study: str
+    verdict: str
+    effect: str
+    draws: object = ""
+    rows: int | str = ""
+
+
+def tell_ends(result: Result, dial: str) -> str:
+    """Gains over the real rows of the least diverse level, the best between, and the most diverse, at one amount."""
+    cells = [c for c in blends(result, max(sizes(result))) if c["dial"] == dial]
+    found, order = common_amount(cells), order_levels(result, dial)
+    if not found:
+        return ""
+    inside = max((found[level] for level in order[1:-1]), key=lambda c: c["score"])
+    told = {"least": found[order[0]], f"best between ({inside['level']})": inside, "most": found[order[-1]]}
+    return "; ".join(f"{what} {points(cell['gain'])}" for what, cell in told.items())
+
+
+def ask_middle(kinds: dict[str, Callable[[Result, Any], str]]) -> Iterator[Answer]:
+    """Moderate diversity against both ends, on files."""
+    for kind, judge in kinds.items():
+        for data, result in read_results(kind).items():
+            last = max(each["rows"] for each in result["contrasts"])
+            told = [each for each in result["contrasts"] if each["rows"] == last]
+            effect = "; ".join(f"{each['what']} {points(each['gain'])}" for each in told)
+            verdict = judge(result, result["shapes"][0] if result["shapes"] else None)
+            yield Answer(study=f"{kind}-{data}", verdict=verdict, effect=effect, draws=told[0]["draws"], rows=last)
+
+
+def ask_written(dial: str) -> Iterator[Answer]:
+    """Moderate diversity, set by a dial while an LLM writes."""
+    for data, result in read_results("llm").items():
+        for shape in result["shapes"]:
+            if shape["dial"] == dial:
+                effect = tell_ends(result, dial)
+                yield Answer(
+                    study=f"llm-{data}", verdict=judge_written(result, shape), effect=effect, draws=shape["draws"],
+                    rows=max(sizes(result)),
+                )  # fmt: skip
+
+
+def ask_paraphrases() -> Iterator[Answer]:
+    """The more paraphrases of each source, the less diverse: whether a number between is best."""
+    for data, result in read_results("paraphrases").items():
+        shape = next(iter(result["shapes"]), None)
+        yield Answer(
+            study=f"paraphrases-{data}", verdict=judge_shape(result, shape), effect=tell_ends(result, "paraphrase"),
+            draws=shape["draws"] if shape else "", rows=max(sizes(result)),
+        )  # fmt: skip
+
+
+def ask_end(place: int) -> Iterator[Answer]:
+    """Whether the least (0) or most (-1) diverse level of a dial was shown to be worse than the real rows alone."""
+    for kind in ("diversity", "turn", "paraphrases", "llm"):
+        for data, result in read_results(kind).items():
+            for dial in sorted({str(c["dial"]) for c in blends(result)}):
+                level, rows = order_levels(result, dial)[place], max(sizes(result))
+                own = [c for c in blends(result, rows) if (c["dial"], c["level"]) == (dial, level)]
+                worst = min(own, key=lambda c: c["gain"][0])
+                hurts = any((c["dial"], c["level"]) == (dial, level) for c in result["harmful"])
+                helps = worst["gain"][1] > 0
+                yield Answer(
+                    study=f"{kind}-{data}" + (f", {dial}" if kind == "llm" else ""),
+                    verdict="supported" if hurts else "contradicted" if helps else "undecided",
+                    effect=f"{name(worst, dial)}: {points(worst['gain'])}", draws=worst["draws"], rows=rows,
+                )  # fmt: skip
+
+
+def ask_amount() -> Iterator[Answer]:
+    """Whether a share below all that a pool holds is best: by the best blend on validation."""
+    for kind in ("diversity", "turn", "paraphrases", "sources", "llm"):
+        for data, result in read_results(kind).items():
+            best = result["best"] or max(blends(result, max(sizes(result))), key=lambda c: c["score"])
+            yield Answer(
+                study=f"{kind}-{data}", verdict="contradicted" if best["whole"] else "supported",
+                effect=f"best: {name(best, '')}, {points(best['gain'])}", draws=best["draws"],
+                rows=best["rows_per_label"],
+            )  # fmt: skip
+
+
+def ask_contrasts(kind: str, judge: Callable[[Result], str], *, most: int | None = None) -> Iterator[Answer]:
+    """A rule about the differences of a kind of study: those at the largest number of real rows, or the largest of all.
+
+    Args:
+        kind: of study.
+        judge: the rule.
+        most: so many differences are told, the largest first; all where None.
+    """
+    for data, result in read_results(kind).items():
+        last = max(each["rows"] for each in result["contrasts"])
+        told = [each for each in result["contrasts"] if each["rows"] == last]
+        told = told if most is None else sorted(told, key=lambda each: -abs(each["gain"][0]))[:most]
+        yield Answer(
+            study=f"{kind}-{data}", verdict=judge(result), draws=told[0]["draws"], rows=last,
+            effect="; ".join(f"{each['what']} {points(each['gain'])}" for each in told),
+        )  # fmt: skip
+
+
+def ask_ranking() -> Iterator[Answer]:
+    """Whether the cheap probe ranks cells as the tuned encoder does."""
+    for data, result in read_results("trainers").items():
+        rho, probe, _ = rank_alike(result)
+        effect = f"rank correlation {rho:.2f} over {len(probe)} cells"
+        yield Answer(study=f"trainers-{data}", verdict=judge_ranking(rho), effect=effect, rows=max(sizes(result)))
+
+
+def ask_causal() -> Iterator[Answer]:
+    """Whether any blend beats the real rows alone where a causal language model is tuned."""
+    for data, result in read_results("causal").items():
+        own = blends(result)
+        best, low = max(own, key=lambda c: c["score"]), max(c["gain"][1] for c in own)
+        verdict = "supported" if low > 0 else "contradicted" if all(c["gain"][2] < 0 for c in own) else "undecided"
+        effect = f"best: {name(best, '')}, {points(best['gain'])}"
+        yield Answer(
+            study=f"causal-{data}", verdict=verdict, effect=effect, draws=best["draws"], rows=max(sizes(result))
+        )
+
+
+def judge_together(result: Result) -> str:
+    """The rule of several sources."""
+    return judge_gap(largest(result, "together less the mean of single sources")["gain"][0])
+
+
+def list_claims() -> dict[str, list[Answer]]:
+    """Each claim with what every study says of it."""
+    asked = {
+        "Moderate diversity is best: levels chosen from files at equal size": ask_middle(
+            {"turn": judge_turn, "diversity": judge_shape}
+        ),
+        "Moderate diversity is best: temperature, while an LLM writes": ask_written("sampling"),
+        "Moderate diversity is best: topics, while an LLM writes": ask_written("topics"),
+        "Moderate diversity is best: paraphrase replacement, while an LLM writes": ask_written("paraphrase"),
+        "Some paraphrases of each source are best, not many and not one": ask_paraphrases(),
+        "The most diverse data hurts": ask_end(-1),
+        "The least diverse data hurts (not preregistered)": ask_end(0),
+        "Little distribution shift is needed": ask_contrasts("shift", judge_near),
+        "A share below all of the pool is best": ask_amount(),
+        "Losses that adapt to the mixture help": ask_contrasts("losses", judge_losses, most=2),
+        "Several sources beat one": ask_contrasts("sources", judge_together),
+        "Swapped words do as well as an LLM": ask_contrasts("swaps", judge_swaps),
+        "The cheap probe ranks cells as a tuned encoder does": ask_ranking(),
+        "Generated pairs help a causal language model": ask_causal(),
+    }
+    return {claim: list(answers) for claim, answers in asked.items()}
+
+
+def write_claims() -> str:
+    """How many studies support and contradict each claim, and what each of them measured."""
+    claims = {claim: answers for claim, answers in list_claims().items() if answers}
+    verdicts = ("supported", "contradicted", "undecided")
+    short = ["| claim | supported | contradicted | undecided |", "|---|---|---|---|"]
+    long = [
+        "| claim | study | here | effect, points [95%] | draws | real rows a label |",
+        "|---|---|---|---|---|---|",
+    ]
+    for claim, answers in claims.items():
+        counts = Counter(answer.verdict.partition(" ")[0] for answer in answers)
+        short.append(f"| {claim} | {' | '.join(str(counts[verdict]) for verdict in verdicts)} |")
+        for number, a in enumerate(answers):
+            said = claim if not number else ""
+            long.append(f"| {said} | `{a.study}` | {a.verdict} | {a.effect} | {a.draws} | {a.rows} |")
+    return "\n".join(short) + "\n\n### What each study says\n\n" + "\n".join(long)
 
 
 def write_headline() -> str:
@@ -393,10 +589,7 @@ def write_headline() -> str:
     gains = [100 * each["confirmed"]["gain"][0] for each in results if each["confirmed"] and each["decision"] == "use"]
     turns = [judge_turn(each, each["shapes"][0]) for each in read_results("turn").values()]
     shifts = read_results("shift").values()
-    near = sum(
-        max((c for c in each["contrasts"] if c["what"] == "near less far"), key=lambda c: c["rows"])["gain"][1] > 0
-        for each in shifts
-    )
+    near = sum(largest(each, "near less far")["gain"][1] > 0 for each in shifts)
     return (
         f"In {len(results)} preregistered [studies](docs/evidence.md) of pools that LLMs wrote, confirmed blends gain "
         f"{min(gains):.0f} to {max(gains):.0f} points over scarce real rows alone; moderate diversity is best in "
@@ -431,6 +624,7 @@ def main() -> None:
         "Differences with their intervals": tell_contrasts(("shift", "sources", "swaps")),
     }
     tables = "\n\n".join(f"### {title}\n\n" + "\n".join(lines) for title, lines in parts.items() if len(lines) > 2)
+    replace_between(PAGE, "<!-- claims -->", "<!-- end of claims -->", write_claims())
     replace_between(PAGE, "<!-- tables -->", "<!-- end of tables -->", tables)
     replace_between(PAGE.parents[1] / "README.md", "<!-- evidence -->", "<!-- end -->", write_headline())
 
