@@ -294,17 +294,15 @@ def topics_from_words(
         ((label, own),) = by_label.items()
         common = common_words(own)
         weights = {label: {word: weight for word, weight in weights[label].items() if word not in common}}
-    found = {}
-    for label, own in by_label.items():
-        words = _spread_words(label, own, weights[label], per_label, seed)
-        if len(words) < per_label:
-            raise ConfigError(
-                f"dial 'topics': the real rows of label {label!r} hold {len(words)} words that could be topics, "
-                f"{per_label} are wanted; give topics by hand, ask the LLM for them, or lower the largest level"
-            )
-        written = _spellings(own)
-        found[label] = tuple(written.get(word, word) for word in words)
-    return found
+    found = {label: _spread_words(label, own, weights[label], per_label, seed) for label, own in by_label.items()}
+    poorest = min(found, key=lambda label: len(found[label]))
+    if len(found[poorest]) < per_label:
+        raise ConfigError(
+            f"dial 'topics': the real rows of label {poorest!r} hold {len(found[poorest])} words that could be topics, "
+            f"{per_label} are wanted; give topics by hand, ask the LLM for them, or lower the largest level"
+        )
+    written = {label: _spellings(own) for label, own in by_label.items()}
+    return {label: tuple(written[label].get(word, word) for word in words) for label, words in found.items()}
 
 
 def texts_by_label(train: Corpus) -> dict[str, tuple[str, ...]]:
