@@ -309,6 +309,7 @@ def tell_drivers(kinds: tuple[str, ...]) -> list[str]:
         "| study | levels | score and shift (MMD) | score and diversity (Vendi) | least shift at | highest score at |",
         "|---|---|---|---|---|---|",
     ]
+    found: list[tuple[float, float]] = []
     for kind in kinds:
         for data, result in read_results(kind).items():
             for shape in result["shapes"]:
@@ -317,12 +318,14 @@ def tell_drivers(kinds: tuple[str, ...]) -> list[str]:
                     continue
                 shift, vendi = ([each[name][0] for each in measured] for name in ("mmd", "vendi_q1"))
                 by_shift, by_vendi = (spearmanr(shape["means"], values).statistic for values in (shift, vendi))
+                found.append((by_shift, by_vendi))
                 low, high = shift.index(min(shift)), shape["means"].index(max(shape["means"]))
                 lines.append(
                     f"| {kind}, {data}{'' if kind != 'llm' else ', ' + shape['dial']} | {len(measured)} "
                     f"| {by_shift:+.1f} | {by_vendi:+.1f} | level {low + 1} | level {high + 1} |"
                 )
-    return lines
+    told = [f"{median(own):+.1f} ({min(own):+.1f} to {max(own):+.1f})" for own in zip(*found, strict=True)]
+    return [*lines, f"| median of {len(found)} | | {told[0]} | {told[1]} | | |"]
 
 
 def tell_trainers() -> list[str]:
@@ -492,25 +495,29 @@ def ask_amount() -> Iterator[Answer]:
     for kind in ("diversity", "turn", "paraphrases", "sources", "llm"):
         for data, result in read_results(kind).items():
             best = result["best"] or max(blends(result, max(sizes(result))), key=lambda c: c["score"])
+            verdict = "undecided" if best["gain"][1] <= 0 else "contradicted" if best["whole"] else "supported"
             yield Answer(
-                study=f"{kind}-{data}", verdict="contradicted" if best["whole"] else "supported",
+                study=f"{kind}-{data}", verdict=verdict,
                 effect=f"best: {name(best, '')}, {points(best['gain'])}", draws=best["draws"],
                 rows=best["rows_per_label"],
             )  # fmt: skip
 
 
-def ask_contrasts(kind: str, judge: Callable[[Result], str], *, most: int | None = None) -> Iterator[Answer]:
-    """A rule about the differences of a kind of study: those at the largest number of real rows, or the largest of all.
+def ask_contrasts(
+    kind: str, judge: Callable[[Result], str], *, most: int | None = None, at: Callable[..., int] = max
+) -> Iterator[Answer]:
+    """A rule about the differences of a kind of study, with those at one number of real rows a label.
 
     Args:
         kind: of study.
         judge: the rule.
         most: so many differences are told, the largest first; all where None.
+        at: the number of real rows that the rule looks at, largest (max) or smallest (min).
     """
     for data, result in read_results(kind).items():
-        last = max(each["rows"] for each in result["contrasts"])
+        last = at(each["rows"] for each in result["contrasts"])
         told = [each for each in result["contrasts"] if each["rows"] == last]
-        told = told if most is None else sorted(told, key=lambda each: -abs(each["gain"][0]))[:most]
+        told = told if most is None else sorted(told, key=lambda each: -each["gain"][0])[:most]
         yield Answer(
             study=f"{kind}-{data}", verdict=judge(result), draws=told[0]["draws"], rows=last,
             effect="; ".join(f"{each['what']} {points(each['gain'])}" for each in told),
@@ -552,13 +559,13 @@ def list_claims() -> dict[str, list[Answer]]:
         "Moderate diversity is best: topics, while an LLM writes": ask_written("topics"),
         "Moderate diversity is best: paraphrase replacement, while an LLM writes": ask_written("paraphrase"),
         "Some paraphrases of each source are best, not many and not one": ask_paraphrases(),
-        "The most diverse data hurts": ask_end(-1),
-        "The least diverse data hurts (not preregistered)": ask_end(0),
+        "The most diverse level is worse than the real rows alone": ask_end(-1),
+        "The least diverse level is worse than the real rows alone (not preregistered)": ask_end(0),
         "Little distribution shift is needed": ask_contrasts("shift", judge_near),
         "A share below all of the pool is best": ask_amount(),
         "Losses that adapt to the mixture help": ask_contrasts("losses", judge_losses, most=2),
         "Several sources beat one": ask_contrasts("sources", judge_together),
-        "Swapped words do as well as an LLM": ask_contrasts("swaps", judge_swaps),
+        "Swapped words do as well as an LLM": ask_contrasts("swaps", judge_swaps, at=min),
         "The cheap probe ranks cells as a tuned encoder does": ask_ranking(),
         "Generated pairs help a causal language model": ask_causal(),
     }
@@ -590,11 +597,14 @@ def write_headline() -> str:
     turns = [judge_turn(each, each["shapes"][0]) for each in read_results("turn").values()]
     shifts = read_results("shift").values()
     near = sum(largest(each, "near less far")["gain"][1] > 0 for each in shifts)
+    hot = [answer.verdict for answer in ask_end(-1) if answer.study.endswith(", sampling")]
+    confirmed = sum(each["confirmed"] is not None for each in results)
     return (
-        f"In {len(results)} preregistered [studies](docs/evidence.md) of pools that LLMs wrote, confirmed blends gain "
-        f"{min(gains):.0f} to {max(gains):.0f} points over scarce real rows alone; moderate diversity is best in "
-        f"{turns.count('supported')} of {len(turns)} data sets, and rows near to the real ones beat rows far from them "
-        f"in {near} of {len(shifts)}."
+        f"In {len(results)} preregistered [studies](docs/evidence.md) of pools that LLMs wrote, {len(gains)} of "
+        f"{confirmed} confirmed blends gain {min(gains):.0f} to {max(gains):.0f} points over scarce real rows alone; "
+        f"moderate diversity is best in {turns.count('supported')} of {len(turns)} data sets, the most diverse "
+        f"sampling was shown to hurt in {hot.count('supported')} of {len(hot)}, and rows near to the real "
+        f"ones beat rows far from them in {near} of {len(shifts)}."
     )
 
 
