@@ -113,7 +113,7 @@ def _list_keys(part: JsonObject, sections: Mapping[str, JsonObject]) -> Iterator
     for key, value in properties.items():
         default = "must be given" if key in required else _show(value.get("default"))
         own = sections.get(str(value.get("$ref")).rpartition("/")[2], {})
-        told = str(value.get("description", own.get("description", "")))
+        told = " ".join(str(value.get("description", own.get("description", ""))).split())
         yield f"| `{key}` | {_tell_type(value)} | {default} | {_words(told)} |"
 
 

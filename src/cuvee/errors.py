@@ -29,6 +29,9 @@ and what to do about it, in one line.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class CuveeError(Exception):
     """Base of all errors with a message meant for the user."""
@@ -112,3 +115,12 @@ class TrialsAwaited(CuveeError):
 
 class InputWarning(UserWarning):
     """What may be a mistake in the user's data: labels that differ by case alone, a separator that was guessed."""
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Say in front of what is wrong with input or config inside the block where that is: ``dials.0``."""
+    try:
+        yield
+    except (InputError, ConfigError) as exc:
+        raise type(exc)(f"{place}: {exc}") from exc

@@ -230,6 +230,11 @@ def hash_code(name: str) -> str:
     return digest.hexdigest()
 
 
+def hash_own(names: Iterable[str]) -> tuple[str, ...]:
+    """Hashes of the code of the user's own among these names, which are written ``module:Name``."""
+    return tuple(hash_code(name) for name in names if ":" in name)
+
+
 def _read_code(module: str) -> set[tuple[str, str]]:
     """Names of modules, each with its code as far as it decides what is done."""
     path = getattr(sys.modules.get(module), "__file__", None)

@@ -93,8 +93,8 @@ def test_short_names_are_those_of_the_papers_and_every_diversity_may_be_a_target
 
 
 def test_the_tolerance_is_5_percent_of_the_value_where_none_is_given():
-    assert TargetConfig(metric="vendi", value=-20).near_enough == pytest.approx(1)
-    assert TargetConfig(metric="vendi", value=20, tolerance=0.0).near_enough == 0
+    assert TargetConfig(metric="vendi", value=-20).target().tolerance == pytest.approx(1)
+    assert TargetConfig(metric="vendi", value=20, tolerance=0.0).target().tolerance == 0
 
 
 def test_targets_of_the_command_line():

@@ -65,7 +65,7 @@ def test_a_key_with_the_name_of_a_section_is_shown():
     ("changes", "says"),
     [
         ({"task": "retrieval", "filters": [{"name": "leak"}, {"name": "agreement", "top": 0.5}]},
-         "filter 'agreement' asks a probe about labels, and the task retrieval has none"),
+         "filter 'agreement' is for the task classification, this one is retrieval"),
         ({"task": "generation", "data": {"real": "x", "context": "c"}, "filters": [{"name": "leak"},
          {"name": "dedupe", "near": 0.9}]}, "dedupe.near compares texts without their contexts"),
         ({"pools": [{"dial": "d", "level": "a", "path": "p", "context": "c"}]}, "pools.0.context is for the task gen"),

@@ -282,7 +282,7 @@ def test_groups_and_near_rows_stay_in_one_fold(folded, tmp_path):
             "split": {**folded["split"], "near": 0.9, "validation": 0.2},
         }
     )
-    with RunFolder(tmp_path / "run") as folder, open_folds(made, folder, Stages()) as studies:
+    with RunFolder(tmp_path / "run") as folder, open_folds(made, folder, Stages(), None) as studies:
         for study in studies:
             test, split = study.split.test.open_for_confirmation(), study.split
             assert not set(test.groups) & {*split.train.groups, *split.validation.groups}
@@ -334,7 +334,7 @@ def test_a_validation_file_has_none_of_the_rows_that_are_held_out(folded, tmp_pa
         assert [len(fold.study.split.validation) for fold in flow.folds] == [5] * FOLDS
     assert "5 validation rows" in plan_study(made).notes[0]
     made["data"] = {**folded["data"], "validation": str(same)}
-    with pytest.raises(InputError, match=r"has the texts of 2 rows of data.real, which"):
+    with pytest.raises(InputError, match=r"repeats 2 rows of data.real, which"):
         plan_study(made)
 
 

@@ -143,7 +143,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_read(config, settings, 
     assert "give level or select" in says({"pools": [select]})
     assert "did you mean 'vendi'" in says({"pools": [{**select, "select": {"metric": "vendy"}}]})
     own = {**settings, "filters": [{"name": "leak"}]}
-    with pytest.raises(ConfigError, match="filters are for pools that are files"), open_study(own, out=tmp_path / "y"):
+    with pytest.raises(ConfigError, match="filters go with pools that are files"), open_study(own, out=tmp_path / "y"):
         pass
 
 
@@ -151,7 +151,7 @@ def test_a_file_of_which_filters_leave_nothing_is_named(config, pool, tmp_path):
     pool.write_text("".join(json.dumps({"text": "...", "label": label}) + "\n" for label in LABELS), encoding="utf-8")
     pools = [{"dial": "source", "level": "a", "path": str(pool)}]
     with open_study({**config, "pools": pools}, out=tmp_path / "run") as flow:
-        with pytest.raises(InputError, match="0 rows are left after the filters"):
+        with pytest.raises(InputError, match="0 rows are too few for"):
             _ = flow.advice
 
 

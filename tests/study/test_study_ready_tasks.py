@@ -173,7 +173,7 @@ def test_filters_of_answers_that_make_no_sense_are_one_line(of_files, tmp_path, 
 
 
 def test_filters_of_answers_are_for_the_task_generation_alone(of_files):
-    with pytest.raises(ConfigError, match=r"filter 'pairs' is about answers, and the task retrieval has none"):
+    with pytest.raises(ConfigError, match=r"filter 'pairs' is for the task generation, this one is retrieval"):
         open_study(of_files("retrieval", QUERIES, queries(), filters=[{"name": "leak"}, {"name": "pairs"}])).__enter__()
 
 
@@ -191,7 +191,7 @@ def test_a_passage_of_both_sides_of_the_split_is_no_secret(of_files, tmp_path):
 def test_a_pool_without_contexts_is_one_line_and_one_of_a_single_context_has_no_blocks(of_files, tmp_path):
     bare = [{"prompt": f"why {words(i)}", "completion": "so", "about": "  "} for i in range(40)]
     with (
-        pytest.raises(InputError, match="40 of 40 rows have no context, and all real rows have one"),
+        pytest.raises(InputError, match="40 rows have no context, as real rows do"),
         open_study(of_files("generation", QUESTIONS, bare), out=tmp_path / "a"),
     ):
         pass

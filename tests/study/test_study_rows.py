@@ -129,7 +129,7 @@ def test_the_plan_counts_all_grids_the_check_and_equal_epochs(ready):
         ({"train": {"loss": "gce", "check": {"trainer": "probe", "steps": 3}}}, "check.steps is 3, but trainer probe"),
         ({"train": {"sensitivity": ["equal-epochs"]}}, "sensitivity has equal-epochs, but trainer probe is fitted"),
         ({"train": {"trainer": "encoder", "sensitivity": ["penalty"]}}, "penalty, which trainer 'encoder' has none"),
-        ({"train": {"source_weight": 0.5}}, "source_weight is 0.5, but loss is ce"),
+        ({"train": {"source_weight": 0.5}}, "source_weight has no effect with loss ce"),
         ({"train": {"check": {"trainer": "probe"}}}, "check.trainer 'probe' with loss ce is in the grid already"),
         ({"train": {"sensitivity": ["equal-steps"]}}, "equal-epochs"),
         (

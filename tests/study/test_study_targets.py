@@ -17,8 +17,7 @@ from cuvee.generate.client import OpenedLLM
 from cuvee.measure import measure_corpus
 from cuvee.records import Estimate
 from cuvee.study import open_study
-from cuvee.study.dials import ASKED, KeptLists, make_dials
-from cuvee.study.generation import make_score, make_target, wanted_levels
+from cuvee.study.generation import ASKED, DialPart, KeptLists, make_dials, make_score, wanted_levels
 from local_llm import WORDS
 
 pytestmark = pytest.mark.trust(__name__)
@@ -159,7 +158,8 @@ def reach(many, run, target) -> dict:
         heard = Noting()
         ((settings, dial),) = make_dials(replace(study, stages=Stages(heard)))
         study = replace(study, stages=Stages(heard))
-        (level,) = wanted_levels(study, settings, dial, range(2), StageCounter(Silent(), "search"))
+        part = DialPart(settings=settings, dial=dial, levels=dial.levels, blocks=range(2))
+        (level,) = wanted_levels(study, part, StageCounter(Silent(), "search"))
         kept = json.loads((run / "targets.json").read_text(encoding="utf-8"))["topics"]
         assert kept["level"] == level.name
         return {**kept, "notes": heard.notes}
@@ -234,7 +234,7 @@ def test_scores_are_the_numbers_of_measure_at_equal_rows(settings, tmp_path):
             assert score(corpus) == measured.values[name].value
             assert math.isnan(score(corpus.take(np.arange(14))))
     assert math.isnan(make_score("mean_pairwise_cosine", rows=1, encoder=study.encoder)(corpus.take([0])))
-    target = make_target(TargetConfig(metric="vendi", value=20))
+    target = TargetConfig(metric="vendi", value=20).target()
     assert (target.metric_name, target.value, target.tolerance) == ("vendi_q1", 20, 1)
 
 

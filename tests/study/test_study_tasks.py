@@ -142,8 +142,11 @@ def test_labels_and_prompts_are_checked_as_asked(settings, tmp_path, local):
             {"generator": {"kind": "endpoint", "base_url": "http://me:secret@127.0.0.1:9/v1", "model": "m"}},
             "LLM_PASSWORD",
         ),
-        ({"task": "retrieval", "writing": {"label_check": 0.5}}, "label_check needs labels"),
-        ({"writing": {"grounded": 0.5}}, "grounded needs answers, and the task classification has none"),
+        (
+            {"task": "retrieval", "writing": {"label_check": 0.5}},
+            "writing.label_check is for the task classification, this one is retrieval",
+        ),
+        ({"writing": {"grounded": 0.5}}, "writing.grounded is for the task generation, this one is classification"),
         ({"writing": {"grounded": 2}}, "grounded"),
     ],
 )

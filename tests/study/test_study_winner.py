@@ -15,7 +15,7 @@ from cuvee.errors import ConfigError, TrialsAwaited
 from cuvee.records.advice import Lean
 from cuvee.study import open_study, run_study
 from cuvee.study.grids import rows_at_hand
-from cuvee.study.winner import find_advised, train_advised
+from cuvee.study.outputs import find_advised, train_advised
 
 pytestmark = [pytest.mark.slow, pytest.mark.trust("command", __name__)]  # each is quick, together they are not
 
@@ -103,7 +103,7 @@ def test_trainers_of_the_users_own_are_handed_the_validation_rows_and_keep_their
     bare = ready | {"train": {"trainer": f"{__name__}:keeps_nothing", "steps": 2}}
     with open_study(bare, out=tmp_path / "bare") as flow, pytest.raises(ConfigError, match=r"has no save\(folder\)"):
         _ = flow.winner
-    with pytest.raises(ConfigError, match=r"train_winner is true, but the model of trainer .* cannot be kept"):
+    with pytest.raises(ConfigError, match=r"train_winner needs a model with save\(folder\); that of trainer"):
         run_study(bare | {"train_winner": True}, out=tmp_path / "early")
     assert not (tmp_path / "early" / "pools").exists()  # before anything was done
     command = ready | {"train": {"trainer": "command", "steps": 2, "command": LINE}}

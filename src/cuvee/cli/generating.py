@@ -42,7 +42,7 @@ from cuvee.generate.targets import generate_to_target
 from cuvee.model_files import find_smollm2
 from cuvee.similarity.backends import find_accelerator
 from cuvee.store import StoredPool, hold_file
-from cuvee.study.generation import make_score, make_target, matched_rows, note_findings, retry_failed
+from cuvee.study.generation import make_score, matched_rows, note_findings, retry_failed
 from cuvee.study.prepare import read_sources
 
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)  # where ``--target`` looks
@@ -104,7 +104,7 @@ class Asking:
         wanted = parse_target(self.target, tolerance=self.tolerance)
         rows = matched_rows(spec.rows_per_label * len(spec.strata(real)))
         score = make_score(wanted.metric, rows=rows, against=real, seed=spec.seed)
-        dial, target = SamplingDial(levels=TEMPERATURES), make_target(wanted)
+        dial, target = SamplingDial(levels=TEMPERATURES), wanted.target()
         found = generate_to_target(real, spec, dial, llm, ledger, score=score, target=target, progress=progress)
         return found.pool, found.note
 

@@ -82,7 +82,7 @@ class TrainedModel(Section):
     def _check(self) -> None:
         if self.data.validation is None:
             raise ValueError("data.validation is missing; name the file of held-out real rows")
-        self.data.refuse(("test", "group"), "has no effect here; leave it out", "data.")
+        self.refuse(("data.test", "data.group"), "has no effect here; leave it out")
 
 
 class CausalModel(TrainedModel):
@@ -95,9 +95,8 @@ class CausalModel(TrainedModel):
     decodings: tuple[DecodingConfig, ...] = Field((DecodingConfig(),), min_length=1)
     max_tokens: int = Field(96, ge=1, description="of a completion that is written")
     evaluations: int = Field(10, ge=1, description="of each training on held-out rows; the best of them is told")
-    checkpoint: Literal["last", "best"] = Field(
-        "last", description="which checkpoint writes the next generation; the loss of both is told"
-    )
+    checkpoint: Literal["last", "best"] = "last"
+    """which checkpoint writes the next generation; the loss of both is told"""
 
     def _check(self) -> None:
         super()._check()
@@ -130,12 +129,10 @@ Model = Annotated[GaussianModel | CountsModel | CausalModel | ClassifierModel, F
 class FreshConfig(Section):
     """The regime ``fresh``: new real rows in every generation."""
 
-    shares: tuple[Fraction, ...] = Field(
-        (0.2,), min_length=1, description="of the rows of a generation; each is a course"
-    )
-    weight: Fraction | Literal["pooled", "optimum"] = Field(
-        "optimum", description="of the real rows together: a number, their share (pooled), or the best one in theory"
-    )
+    shares: tuple[Fraction, ...] = Field((0.2,), min_length=1)
+    """of the rows of a generation; each is a course"""
+    weight: Fraction | Literal["pooled", "optimum"] = "optimum"
+    """of the real rows together: a number, their share (pooled), or the best one in theory"""
 
 
 class CuratedConfig(Section):
@@ -146,12 +143,10 @@ class CuratedConfig(Section):
     """
 
     candidates: int = Field(2, ge=2, description="rows that are written for each that is kept")
-    select: Literal["vendi", "log_det", "k_center", "random", "lowest_shift"] = Field(
-        "vendi", description="how rows are chosen among those that pass: as cuvee select does"
-    )
-    agreement: Fraction | None = Field(
-        None, description="fraction that passes: the rows most probable to a model of the real rows"
-    )
+    select: Literal["vendi", "log_det", "k_center", "random", "lowest_shift"] = "vendi"
+    """how rows are chosen among those that pass: as cuvee select does"""
+    agreement: Fraction | None = None
+    """fraction that passes: the rows most probable to a model of the real rows"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,13 +208,11 @@ class CollapseConfig(Section):
             raise ValueError("regimes has accumulate_subsample, but a subsample of pairs is no text; leave it out")
         trained = isinstance(self.model, TrainedModel)
         if not trained:
-            self.refuse(
-                ("execute",), f"is for a model that is trained, and {self.model.kind} takes seconds; leave it out"
-            )
+            self.refuse(("execute",), f"is for a model that is trained, which {self.model.kind} is not; leave it out")
         for regime in {"fresh", "curated"} - set(self.regimes):
             self.refuse((regime,), f"is for the regime {regime}, which is not among regimes; leave it out")
         if self.model.kind == "gaussian":
-            self.curated.refuse(("select", "agreement"), "is for a model that is trained; leave it out", "curated.")
+            self.refuse(("curated.select", "curated.agreement"), "is for a model that is trained; leave it out")
         elif not trained and "curated" in self.regimes:
             raise ValueError(f"regimes has curated, but words of a {self.model.kind} have no filter; leave it out")
 

@@ -11,6 +11,7 @@ from typing_extensions import TypeAliasType
 from cuvee.config.sections import OWN, Name, Section, tell_own
 from cuvee.errors import ConfigError
 from cuvee.generate.dials.contents import check_tree
+from cuvee.generate.targets import Target
 from cuvee.measure import METRICS
 from cuvee.measure.subject import LESS, MORE
 from cuvee.registry import nearest_name
@@ -24,9 +25,8 @@ class TargetConfig(Section):
 
     metric: str = Field(description="vendi, dcscore, another diversity of cuvee measure, or module:Name")
     value: float = Field(allow_inf_nan=False, description="of the metric")
-    tolerance: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description="how far off is near enough; 5% of value when left out"
-    )
+    tolerance: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """how far off is near enough; 5% of value when left out"""
     rows: int | None = Field(None, ge=1, description="most distinct rows asked for while searching; null: no bound")
 
     @field_validator("metric")
@@ -42,10 +42,10 @@ class TargetConfig(Section):
             raise ValueError(f"no metric {name!r}; {nearest_name(name, [*SHORT, *known])}")
         return name
 
-    @property
-    def near_enough(self) -> float:
-        """The tolerance, in the metric's unit."""
-        return self.tolerance if self.tolerance is not None else NEAR * abs(self.value)
+    def target(self) -> Target:
+        """What is searched for."""
+        off = NEAR * abs(self.value) if self.tolerance is None else self.tolerance
+        return Target(metric_name=self.metric, value=self.value, tolerance=off, budget_rows=self.rows)
 
 
 def parse_target(text: str, *, tolerance: float | None = None) -> TargetConfig:
@@ -72,9 +72,8 @@ class DialSection(Section):
     name: str
     levels: tuple[object, ...] | None
     draws: int | None = Field(None, ge=1, description="generation draws of this dial, when fewer than draws.generation")
-    target: TargetConfig | None = Field(
-        None, description="generate at this measured diversity: levels are then the candidates, one is kept"
-    )
+    target: TargetConfig | None = None
+    """generate at this measured diversity: levels are then the candidates, one is kept"""
 
 
 # Topics, or each topic with its subtopics.
@@ -86,10 +85,9 @@ class TopicsConfig(DialSection):
 
     name: Literal["topics"]
     levels: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1)
-    topics: Literal["data", "llm"] | dict[str, Topics] | tuple[str, ...] = Field(
-        description="label: its topics, or label: {topic: [subtopics]}; a list for every label; "
-        "data: words found in the rows; llm: asked from the generator"
-    )
+    topics: Literal["data", "llm"] | dict[str, Topics] | tuple[str, ...]
+    """label: its topics, or label: {topic: [subtopics]}; a list for every label; data: words found in the rows; llm:
+    asked from the generator"""
 
     @field_validator("topics", mode="before")
     @classmethod
@@ -134,9 +132,8 @@ class AttributesConfig(DialSection):
 
     name: Literal["attributes"]
     levels: tuple[int, ...] = Field((1, 4, 16), min_length=1)
-    dimensions: Literal["llm"] | dict[str, tuple[str, ...]] = Field(
-        description="attribute: its values, as a prompt should say them; llm: asked from the generator"
-    )
+    dimensions: Literal["llm"] | dict[str, tuple[str, ...]]
+    """attribute: its values, as a prompt should say them; llm: asked from the generator"""
     count: int = Field(4, ge=1, description="attributes asked for, with dimensions: llm")
     values: int = Field(4, ge=1, description="values asked for, of each attribute")
 
@@ -188,15 +185,8 @@ class OwnDialConfig(BaseModel):
     target: TargetConfig | None = None
 
 
-_Single = (
-    TopicsConfig
-    | ParaphraseConfig
-    | SamplingConfig
-    | AttributesConfig
-    | ExamplesConfig
-    | TabooConfig
-    | BaseThenRefineConfig
-)
+_Contents = TopicsConfig | AttributesConfig | ExamplesConfig | TabooConfig
+_Single = _Contents | ParaphraseConfig | SamplingConfig | BaseThenRefineConfig
 _Own = Annotated[OwnDialConfig, Tag("own")]
 SingleDial = Annotated[Annotated[_Single, Field(discriminator="name"), Tag("named")] | _Own, Discriminator(tell_own)]
 
@@ -216,6 +206,5 @@ class CombinedConfig(DialSection):
                     raise ValueError(f"{part}.{key} has no meaning of its own; give {key} to the combined dial")
 
 
-DialConfig = Annotated[
-    Annotated[_Single | CombinedConfig, Field(discriminator="name"), Tag("named")] | _Own, Discriminator(tell_own)
-]
+_Named = Annotated[_Single | CombinedConfig, Field(discriminator="name"), Tag("named")]
+DialConfig = Annotated[_Named | _Own, Discriminator(tell_own)]

@@ -26,9 +26,8 @@ class Writer(Section):
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(24, ge=1, description="the longest answer, in tokens")
     truncated: Literal["reject", "keep"] = Field("reject", description="answers that ran into max_tokens")
-    rows_per_request: int = Field(
-        1, ge=1, le=50, description="rows of a label, or queries of a passage, that one request asks for"
-    )
+    rows_per_request: int = Field(1, ge=1, le=50)
+    """rows of a label, or queries of a passage, that one request asks for"""
 
 
 class EmbeddedGenerator(Writer):
@@ -41,9 +40,8 @@ class EmbeddedGenerator(Writer):
     context: int | None = Field(None, ge=64, description="tokens of a slot; null: 512 for texts of a label, else 2048")
 
 
-_Parameter = Literal[
-    "temperature", "top_p", "seed", "stop", "max_tokens"
-]  # of every request, which a server may refuse
+# Parameters of every request, which a server may refuse.
+_Parameter = Literal["temperature", "top_p", "seed", "stop", "max_tokens"]
 _SENT = {"model", "messages", "prompt", "response_format", *get_args(_Parameter)}
 _HTTP = re.compile(r"https?://([^/?#]*@)?[^/?#@$]+([/?#][^@]*)?", flags=re.IGNORECASE)
 
@@ -66,8 +64,7 @@ def check_urls(urls: Sequence[object], key_name: str | None = None) -> list[str]
             raise ValueError(f"address {number} of base_url is no HTTP address; give http://HOST/v1 or https://HOST/v1")
         if safe != url:
             raise ValueError(
-                "base_url holds a key or a query, which would be written to files; "
-                f"export the value as an environment variable and write '{safe}', in single quotes"
+                f"base_url holds a key or a query; export the value as a variable, and write '{safe}' in single quotes"
             )
     plain = [str(url).rstrip("/") for url in urls]
     if not plain or len(set(map(spell_host, plain))) < len(plain):
@@ -92,9 +89,7 @@ def check_variables(urls: Sequence[str], key_name: str | None, where: str) -> st
         setting = setting.replace("_", "-") if where == "--" else setting
         raise ConfigError(f"{where}{setting}: the environment variable {name} is not set; export it")
     if key and not key.isprintable():
-        raise ConfigError(
-            f"the environment variable {key_name} holds a line break or another control character; export the key alone"
-        )
+        raise ConfigError(f"the environment variable {key_name} holds a control character; export the key alone")
     return key
 
 
@@ -121,27 +116,22 @@ class EndpointGenerator(Writer):
     """Any OpenAI-compatible endpoint, or several replicas of one."""
 
     kind: Literal["endpoint"]
-    base_url: str | tuple[str, ...] = Field(
-        description="for example http://localhost:8000/v1; or a list of such: replicas that serve the same model; "
-        "${NAME} is an environment variable, for a key in the address"
-    )
+    base_url: str | tuple[str, ...]
+    """for example http://localhost:8000/v1; or a list of such: replicas that serve the same model; ${NAME} is an
+    environment variable, for a key in the address"""
     model: str
     api: Literal["chat", "completions"] = "chat"
     api_key_env: str | None = Field(None, description="name of the environment variable that holds the key")
-    concurrency: int | None = Field(
-        32, ge=1, description="most requests in flight at once, for each replica; null adapts, up to 256"
-    )
+    concurrency: int | None = Field(32, ge=1)
+    """most requests in flight at once, for each replica; null adapts, up to 256"""
     budget: BudgetConfig = BudgetConfig()
     prices: PricesConfig | None = Field(None, description="what the endpoint charges; a budget in money needs it")
-    omit: tuple[_Parameter, ...] = Field(
-        (), description="parameters that the endpoint refuses, left out of every request"
-    )
-    extra_body: dict[str, JsonValue] = Field(
-        {}, description="parameters of the endpoint's own, sent with every request: {enable_thinking: false}"
-    )
-    system: Literal["send", "merge"] = Field(
-        "send", description="merge puts the system message at the head of the user's, for models without that role"
-    )
+    omit: tuple[_Parameter, ...] = ()
+    """parameters that the endpoint refuses, left out of every request"""
+    extra_body: dict[str, JsonValue] = Field({})
+    """parameters of the endpoint's own, sent with every request: {enable_thinking: false}"""
+    system: Literal["send", "merge"] = "send"
+    """merge puts the system message at the head of the user's, for models without that role"""
     timeout_s: float = Field(120, gt=0, description="seconds for one request")
     give_up_s: float = Field(300, gt=0, description="seconds an outage is waited out before the run stops")
     max_tokens: int = Field(64, ge=1)
@@ -201,6 +191,8 @@ class FileGenerator(Section):
     kind: Literal["files"]
 
 
+# Settings that answers do not depend on.
+SPEED = {"slots", "threads", "batch", "concurrency", "timeout_s", "give_up_s", "api_key_env", "budget", "prices"}
 LanguageModel = EmbeddedGenerator | EndpointGenerator | TransformersGenerator
 Generator = Annotated[LanguageModel | FileGenerator, Field(discriminator="kind")]
 
@@ -214,7 +206,7 @@ def find_prices(part: Generator) -> Prices | None:
 class DedupeConfig(Section):
     """Rows that repeat another one, or a real training row; the first stays."""
 
-    name: Literal["dedupe"]
+    name: Literal["dedupe"] = "dedupe"
     near: float | None = Field(None, gt=0, le=1, description="cosine from which rows are the same; null: equal text")
     against_real: bool = True
 
@@ -222,7 +214,7 @@ class DedupeConfig(Section):
 class DegenerateConfig(Section):
     """Text that is no usable example: empty, looping, broken, cut off."""
 
-    name: Literal["degenerate"]
+    name: Literal["degenerate"] = "degenerate"
     reference: bool = Field(False, description="learn from the real rows what cut-off text and other languages are")
     prompts: Located | None = Field(None, description="text file of the prompts that rows were asked with: echoes go")
 
@@ -230,7 +222,7 @@ class DegenerateConfig(Section):
 class LeakConfig(Section):
     """Rows that repeat validation or the locked test: exactly, by n-grams, or nearer than real rows are."""
 
-    name: Literal["leak"]
+    name: Literal["leak"] = "leak"
     whole: bool = Field(True, description="also test the pool as a set: was it written from held-out rows?")
 
 
@@ -258,9 +250,8 @@ class PairsConfig(Section):
     """Rows whose answer repeats what it answers, is over twice as long as the longest real one, or is not grounded."""
 
     name: Literal["pairs"]
-    grounded: float | None = Field(
-        None, gt=0, le=1, description="least share of an answer's content words that stand in its context; null: any"
-    )
+    grounded: float | None = Field(None, gt=0, le=1)
+    """least share of an answer's content words that stand in its context; null: any"""
 
 
 class ReaderConfig(Section):
@@ -292,11 +283,7 @@ FilterConfig = Annotated[
     Annotated[_Filter, Field(discriminator="name"), Tag("named")] | Annotated[OwnFilterConfig, Tag("own")],
     Discriminator(tell_own),
 ]
-DEFAULT_FILTERS: tuple[FilterConfig, ...] = (
-    DegenerateConfig(name="degenerate"),
-    DedupeConfig(name="dedupe"),
-    LeakConfig(name="leak"),
-)
+DEFAULT_FILTERS: tuple[FilterConfig, ...] = (DegenerateConfig(), DedupeConfig(), LeakConfig())
 
 
 class SelectConfig(Section):
@@ -322,22 +309,17 @@ class PoolFile(Section):
     level: Name | None = Field(None, description="which setting of it, from the least to the most diverse")
     select: SelectConfig | None = Field(None, description="instead of level: choose levels from this pool")
     path: Located
-    where: dict[Name, Value | tuple[Value, ...]] = Field(
-        {}, description="only rows with this value, or one of these, in a column of the file"
-    )
+    where: dict[Name, Value | tuple[Value, ...]] = Field({})
+    """only rows with this value, or one of these, in a column of the file"""
     text: Name | None = Field(None, description="column of the text, prompt or query")
     label: Name | None = Field(None, description="column of the label, completion or passage")
     context: Name | None = Field(None, description="column of what a text is about; null: data.context")
-    source: Name | None = Field(
-        None,
-        description="column naming the real row that each was written from, by its data.group or its text: rows "
-        "written from validation or the locked test go",
-    )
-    group: Name | None = Field(
-        None,
-        description="column naming the source row: its paraphrases stay in one draw; so do rows of one context or "
-        "passage, without it too",
-    )
+    source: Name | None = None
+    """column naming the real row that each was written from, by its data.group or its text: rows written from
+    validation or the locked test go"""
+    group: Name | None = None
+    """column naming the source row: its paraphrases stay in one draw; so do rows of one context or passage, without it
+    too"""
 
     def _check(self) -> None:
         if (self.level is None) == (self.select is None):
@@ -386,9 +368,7 @@ def split_levels(pools: object) -> object:
     return made
 
 
-def check_pools(
-    pools: tuple[PoolFile, ...], filters: tuple[FilterConfig, ...], task: Task, context: str | None
-) -> None:
+def check_pools(pools: Sequence[PoolFile], filters: Sequence[FilterConfig], task: Task, context: str | None) -> None:
     """Refuse filters that let leaks through, and what has no meaning for the task.
 
     Args:
@@ -404,20 +384,14 @@ def check_pools(
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise ValueError(f"filter {repeated!r} is listed twice; give it once")
-    if task != "classification" and "agreement" in names:
-        raise ValueError(f"filter 'agreement' asks a probe about labels, and the task {task} has none; leave it out")
-    if task != "generation" and (of_pairs := next((e.name for e in filters if isinstance(e, _OfPairs)), None)):
-        raise ValueError(f"filter {of_pairs!r} is about answers, and the task {task} has none; leave it out")
+    for each in filters:
+        of = "classification" if each.name == "agreement" else "generation" if isinstance(each, _OfPairs) else task
+        if of != task:
+            raise ValueError(f"filter {each.name!r} is for the task {of}, this one is {task}; leave it out")
     if context is not None and any(isinstance(each, DedupeConfig) and each.near is not None for each in filters):
-        raise ValueError(
-            "dedupe.near compares texts without their contexts, so that a question asked of two contexts would count "
-            "as one; leave near out, dedupe then compares text and context"
-        )
+        raise ValueError("dedupe.near compares texts without their contexts; leave near out, to compare both")
     for number, pool in enumerate(pools):
         if pool.dial == UNORDERED and (pool.level is None or pool.level == TOGETHER):
-            raise ValueError(
-                f"pools.{number}: pools of the dial {UNORDERED} each need a level that names them, other than "
-                f"{TOGETHER!r}, which is all of them; for select choose another dial"
-            )
+            raise ValueError(f"pools.{number}: a pool of dial {UNORDERED} needs its own level, other than {TOGETHER!r}")
         if pool.context is not None and task != "generation":
             raise ValueError(f"pools.{number}.context is for the task generation, this one is {task}; leave it out")

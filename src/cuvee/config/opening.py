@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 
 from cuvee.config import generators
 from cuvee.corpus import Task
@@ -17,10 +16,8 @@ from cuvee.records import Budget
 
 def find_sampling(part: generators.LanguageModel) -> Sampling:
     """How the generator says that words are drawn; dials may say otherwise."""
-    found = Sampling(temperature=part.temperature, top_p=part.top_p, max_tokens=part.max_tokens)
-    return (
-        found if isinstance(part, generators.EmbeddedGenerator) else replace(found, min_p=part.min_p, top_k=part.top_k)
-    )
+    drawing = {"temperature", "top_p", "max_tokens", "min_p", "top_k"}
+    return Sampling(**part.model_dump(include=drawing))
 
 
 @contextmanager

@@ -156,17 +156,15 @@ def _line_of(node: yaml.Node | None, location: Sequence[int | str]) -> int | Non
     """The line of the deepest part of ``location`` that is in the file."""
     line: int | None = None
     for part in location:
-        found: yaml.Node | None = None
+        found: dict[object, tuple[yaml.Node, yaml.Node]] = {}
         if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == part:
-                    line, found = key.start_mark.line + 1, value
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            found = node.value[part]
-            line = found.start_mark.line + 1
-        if found is None:
+            found = {key.value: (key, value) for key, value in node.value}
+        elif isinstance(node, yaml.SequenceNode):
+            found = {number: (item, item) for number, item in enumerate(node.value)}
+        if part not in found:
             break
-        node = found
+        place, node = found[part]
+        line = place.start_mark.line + 1
     return line
 
 

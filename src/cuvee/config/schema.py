@@ -7,14 +7,9 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, SerializerFunctionWrapHandler
+from pydantic.functional_serializers import model_serializer
+from pydantic.functional_validators import AfterValidator, BeforeValidator, model_validator
 
 from cuvee.config import generators, sections
 from cuvee.config.dials import BaseThenRefineConfig, CombinedConfig, DialConfig
@@ -38,71 +33,39 @@ FILE_AMOUNTS: tuple[sections.Amount, ...] = ("0.3x", "1x", "3x", "10x", "30x", "
 class EvaluateConfig(Section):
     """How trials are judged on held-out real rows."""
 
-    score: str | None = Field(
-        None, description="what cells are compared by; null: accuracy, token_f1 or ndcg@10; or your own module:name"
-    )
-    judge: generators.EndpointGenerator | None = Field(
-        None,
-        description="for score judge: the LLM that gives each answer a number from 1 to 10; temperature 0 by default",
-    )
+    score: str | None = None
+    """what cells are compared by; null: accuracy, token_f1 or ndcg@10; or your own module:name"""
+    judge: generators.EndpointGenerator | None = None
+    """for score judge: the LLM that gives each answer a number from 1 to 10; temperature 0 by default"""
     rubric: Located | None = Field(None, description="for score judge: a text file that says what a good answer is")
     max_tokens: int = Field(64, ge=1, description="generation: of a completion that is written for evaluation")
     diversity: bool = Field(False, description="generation: measure the diversity of what each tuned model writes")
     passages: Located | None = Field(None, description="retrieval: file of more passages to find the right ones among")
 
-    def check(self, task: Task) -> None:
-        """Refuse what the task has no use for.
-
-        Raises:
-            ValueError: naming the key.
-        """
-        valid = (*ITEM_SCORES[task], *(("judge",) if task == "generation" else ()))
+    def _check(self) -> None:
         if (self.score == "judge") != (self.judge is not None):
-            raise ValueError("evaluate.score judge and evaluate.judge, the LLM that judges, go together; give both")
+            raise ValueError("score judge and judge, the LLM that judges, go together; give both")
         if self.judge is None:
-            self.refuse(("rubric",), "is for score judge; leave it out", "evaluate.")
-        own = task == "generation" and re.match(OWN, self.score or "")
-        if self.score is not None and self.score not in valid and not own:
-            raise ValueError(f"evaluate.score is {self.score!r} for the task {task}; {nearest_name(self.score, valid)}")
-        for only, keys in (("generation", ("max_tokens", "diversity")), ("retrieval", ("passages",))):
-            if task != only:
-                self.refuse(keys, f"is for the task {only}, this one is {task}; leave it out", "evaluate.")
+            self.refuse(("rubric",), "is for score judge; leave it out")
 
 
 class WritingConfig(Section):
     """What the LLM writes, with which prompts, and what of it is taken."""
 
-    kind: Kind | None = Field(
-        None,
-        description="null: label, query, or question where rows have a context, else conversation where most have "
-        "several turns, else instruction, by the task",
-    )
+    kind: Kind | None = None
+    """null: label, query, or question where rows have a context, else conversation where most have several turns, else
+    instruction, by the task"""
     prompts: Located | None = Field(None, description="folder of your own prompts; `cuvee prompts --out` copies ours")
-    sources: Located | None = Field(
-        None, description="file of passages or contexts to write about; null: those of the training rows"
-    )
+    sources: Located | None = None
+    """file of passages or contexts to write about; null: those of the training rows"""
     sources_text: str | None = Field(None, description="its column of passages or contexts; null: of a usual name")
     label_check: float | None = Field(None, gt=0, lt=1, description="least probability of a row's label; null: any")
-    grounded: float | None = Field(
-        None, gt=0, le=1, description="least share of an answer's content words that stand in its context; null: any"
-    )
+    grounded: float | None = Field(None, gt=0, le=1)
+    """least share of an answer's content words that stand in its context; null: any"""
 
     def _check(self) -> None:
         if self.sources_text is not None and self.sources is None:
             raise ValueError("sources_text names a column of the file sources, and there is none; give sources")
-
-    def check(self, task: Task) -> None:
-        """Refuse what is about labels or answers where there are none.
-
-        Raises:
-            ValueError: naming it.
-        """
-        for name, given, fits, what in (
-            ("label_check", self.label_check, "classification", "labels"),
-            ("grounded", self.grounded, "generation", "answers"),
-        ):
-            if given is not None and task != fits:
-                raise ValueError(f"writing.{name} needs {what}, and the task {task} has none; leave it out")
 
 
 class DataConfig(Section):
@@ -123,26 +86,18 @@ class SplitConfig(Section):
     test: int | float = Field(0.3, gt=0, description="locked test: rows, or a fraction below 1, without data.test")
     validation: int | float = Field(0.3, gt=0, description="rows, or a fraction below 1, without data.validation")
     near: float | None = Field(None, gt=0, le=1, description="cosine that keeps rows on one side; null: equal texts")
-    rows_per_label: sections.Sizes = Field(
-        None,
-        description="real training rows of each label, or a list such as [4, 16, all], each within the next; "
-        "all and null keep all that remain",
-    )
-    crossfit: int | None = Field(
-        None,
-        ge=2,
-        description="folds, in place of a locked test, where real rows are too few for one: every row is held out in "
-        "one of them; validation is then cut from the rows outside the fold",
-    )
+    rows_per_label: sections.Sizes = None
+    """real training rows of each label, or a list such as [4, 16, all], each within the next; all and null keep all
+    that remain"""
+    crossfit: int | None = Field(None, ge=2)
+    """folds, in place of a locked test, where real rows are too few for one: every row is held out in one of them;
+    validation is then cut from the rows outside the fold"""
 
     def _check(self) -> None:
         if self.crossfit is None:
             return
         if "test" in self.model_fields_set:
-            raise ValueError(
-                f"test is {self.test!r} and crossfit {self.crossfit!r}: every row is held out in one of the folds, "
-                "so no test is cut; leave out one of the two"
-            )
+            raise ValueError(f"test is {self.test} and crossfit {self.crossfit}: every row is held out; leave one out")
         if "all" in sections.list_sizes(self.rows_per_label):
             raise ValueError(
                 f"crossfit {self.crossfit!r} needs as many training rows in every fold: set rows_per_label to a number "
@@ -162,20 +117,15 @@ class MixConfig(Section):
     """How much synthetic data, and the regime."""
 
     regime: Regime = Field("augment", description="augment: real rows fixed; replace: total rows fixed")
-    amounts: sections.Amounts | None = Field(
-        None,
-        description="synthetic rows for each real one, as 3x; a whole number is rows a label; all: every row; "
-        "null: of files up to all that they hold",
-    )
-    shares: tuple[Annotated[float, Field(ge=0, lt=1)], ...] | None = Field(
-        None, min_length=1, description="the same as shares of all rows, in place of amounts: 0.75 is 3x"
-    )
-    shape_share: float = Field(
-        0.75, gt=0, lt=1, description="the share at which the shape over levels is tested, fixed beforehand: 0.75 is 3x"
-    )
-    format: BlendForm = Field(
-        "auto", description="generation: columns of the blend that is written; auto: messages where rows are chats"
-    )
+    amounts: sections.Amounts | None = None
+    """synthetic rows for each real one, as 3x; a whole number is rows a label; all: every row; null: of files up to
+    all that they hold"""
+    shares: tuple[Annotated[float, Field(ge=0, lt=1)], ...] | None = Field(None, min_length=1)
+    """the same as shares of all rows, in place of amounts: 0.75 is 3x"""
+    shape_share: float = Field(0.75, gt=0, lt=1)
+    """the share at which the shape over levels is tested, fixed beforehand: 0.75 is 3x"""
+    format: BlendForm = "auto"
+    """generation: columns of the blend that is written; auto: messages where rows are chats"""
 
     def _check(self) -> None:
         if self.shares is not None and self.amounts is not None:
@@ -184,11 +134,6 @@ class MixConfig(Section):
             raise ValueError("amounts are rows beside all real ones, and regime replace keeps the total; give shares")
         if self.shares is not None and self.shape_share not in self.shares:
             raise ValueError(f"shape_share {self.shape_share} is not among shares {list(self.shares)}")
-
-    def check(self, task: Task) -> None:
-        """Refuse a format where the task has no answers."""
-        if task != "generation":
-            self.refuse(("format",), f"is for the task generation, this one is {task}; leave it out", "mix.")
 
     def list_amounts(self, *, ready_made: bool) -> tuple[sections.Amount, ...]:
         """What is asked for, in order, with the share of the shape test where an LLM writes the pools.
@@ -224,35 +169,20 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 class DrawsConfig(Section):
     """How many draws of each random stream; what is auto, or left out, follows from the time of the first trials."""
 
-    time: Annotated[str, AfterValidator(_check_time)] = Field(
-        "10m", description="for the trials of the grid, which decides what is auto: 90s, 10m, 2h"
-    )
-    generation: int | None = Field(
-        None,
-        ge=1,
-        description="of the recipe: generations (auto: 5), or disjoint blocks of a file (auto: 4 to 12, as time and "
-        "rows allow)",
-    )
-    sampling: int | None = Field(
-        None,
-        ge=1,
-        description="random subsamples of a pool (auto: 4 to 24); choices of rows from a generation (auto: 1)",
-    )
-    real: int | None = Field(
-        None,
-        ge=1,
-        description="choices of real rows, where files are pools and at least twice split.rows_per_label are at hand "
-        "(auto: another one for each subsample; 1 elsewhere)",
-    )
-    training: int | None = Field(
-        None, ge=1, description="training seeds. Auto: 3, and 1 where training again changes nothing"
-    )
-    confirm: int | None = Field(
-        None,
-        ge=0,
-        description="most fresh draws for confirming the winner on the locked test, of generation or of subsamples: it "
-        "is read after a third, two thirds and all of them, until the winner is settled. Auto: 4 to 12",
-    )
+    time: Annotated[str, AfterValidator(_check_time)] = "10m"
+    """for the trials of the grid, which decides what is auto: 90s, 10m, 2h"""
+    generation: int | None = Field(None, ge=1)
+    """of the recipe: generations (auto: 5), or disjoint blocks of a file (auto: 4 to 12, as time and rows allow)"""
+    sampling: int | None = Field(None, ge=1)
+    """random subsamples of a pool (auto: 4 to 24); choices of rows from a generation (auto: 1)"""
+    real: int | None = Field(None, ge=1)
+    """choices of real rows, where files are pools and at least twice split.rows_per_label are at hand (auto: another
+    one for each subsample; 1 elsewhere)"""
+    training: int | None = Field(None, ge=1)
+    """training seeds. Auto: 3, and 1 where training again changes nothing"""
+    confirm: int | None = Field(None, ge=0)
+    """most fresh draws for confirming the winner on the locked test, of generation or of subsamples: it is read after
+    a third, two thirds and all of them, until the winner is settled. Auto: 4 to 12"""
 
     def _check(self) -> None:
         if None not in (self.generation, self.sampling, self.confirm):
@@ -262,6 +192,9 @@ class DrawsConfig(Section):
     def seconds(self) -> float:
         """The time in seconds."""
         return float(self.time[:-1]) * _SECONDS[self.time[-1]]
+
+
+_Draws = Annotated[DrawsConfig, BeforeValidator(_read_auto, json_schema_input_type=DrawsConfig | Literal["auto"])]
 
 
 class AdviceConfig(Section):
@@ -297,6 +230,17 @@ class CardConfig(Section):
         )
 
 
+# Keys that have a meaning for one task alone.
+_OF_TASK = {
+    "classification": ("writing.label_check",),
+    "generation": (
+        *("data.context", "writing.grounded", "mix.format"),
+        *("evaluate.judge", "evaluate.max_tokens", "evaluate.diversity"),
+    ),
+    "retrieval": ("evaluate.passages",),
+}
+
+
 class StudyConfig(Section):
     """A whole study. ``cuvee init DATA`` writes one with comments."""
 
@@ -306,20 +250,16 @@ class StudyConfig(Section):
     seed: int = Field(0, ge=0)
     data: DataConfig
     split: SplitConfig = SplitConfig()
-    encoder: str = Field(
-        DEFAULT_ENCODER, description="minilm, hashing, or a sentence-transformers model; @bfloat16 after it"
-    )
+    encoder: str = DEFAULT_ENCODER
+    """minilm, hashing, or a sentence-transformers model; @bfloat16 after it"""
     generator: generators.Generator = generators.EmbeddedGenerator()
     writing: WritingConfig = WritingConfig()
     dials: tuple[DialConfig, ...] = ()
     pools: Annotated[tuple[generators.PoolFile, ...], BeforeValidator(generators.split_levels)] = ()
-    filters: tuple[generators.FilterConfig, ...] = Field(
-        generators.DEFAULT_FILTERS, description="what is taken out of pools, in this order"
-    )
+    filters: tuple[generators.FilterConfig, ...] = generators.DEFAULT_FILTERS
+    """what is taken out of pools, in this order"""
     mix: MixConfig = MixConfig()
-    draws: Annotated[DrawsConfig, BeforeValidator(_read_auto, json_schema_input_type=DrawsConfig | Literal["auto"])] = (
-        DrawsConfig()
-    )
+    draws: _Draws = DrawsConfig()
     train: sections.TrainConfig = sections.TrainConfig()
     train_winner: bool = Field(False, description="train the advised blend on all real rows at the end: RUN/model")
     search: sections.SearchConfig = sections.SearchConfig()
@@ -344,32 +284,32 @@ class StudyConfig(Section):
             made["check"] = {"trainer": TASKS[task][0], **check}
         return {**given, "train": made}
 
+    @property
+    def ready_made(self) -> bool:
+        """Whether pools are files."""
+        return isinstance(self.generator, generators.FileGenerator)
+
     def _check(self) -> None:
-        if isinstance(self.generator, generators.FileGenerator):
+        kind, valid = self.generator.kind, list(ITEM_SCORES[self.task])
+        if self.ready_made:
             if not self.pools or self.dials:
                 raise ValueError("generator.kind files needs a list under pools, and no dials")
+            self.refuse(("writing",), "is for what an LLM writes; pools that are files have filters")
             generators.check_pools(self.pools, self.filters, self.task, self.data.context)
         elif not self.dials or self.pools:
-            raise ValueError(f"generator.kind {self.generator.kind} needs a list under dials, and no pools")
-        elif self.filters != generators.DEFAULT_FILTERS:
-            raise ValueError("filters are for pools that are files; what an LLM writes is judged as it comes")
-        if self.draft_models and not isinstance(self.generator, generators.EndpointGenerator):
-            raise ValueError(
-                f"draft_model is another model at an endpoint, and generator.kind {self.generator.kind} has one model; "
-                "leave it out"
-            )
-        if self.draws.real not in (None, 1) and not isinstance(self.generator, generators.FileGenerator):
-            raise ValueError(
-                f"draws.real is {self.draws.real}, and what an LLM writes follows the real rows of the study, so "
-                "others cannot stand in for them; leave it out"
-            )
-        if isinstance(self.generator, generators.FileGenerator) and self.writing != WritingConfig():
-            raise ValueError("writing is for what an LLM writes; pools that are files have filters")
-        if self.data.context is not None and self.task != "generation":
-            raise ValueError(f"data.context is for the task generation, this one is {self.task}")
-        self.writing.check(self.task)
-        self.evaluate.check(self.task)
-        self.mix.check(self.task)
+            raise ValueError(f"generator.kind {kind} needs a list under dials, and no pools")
+        else:
+            self.refuse(("filters",), "go with pools that are files; what an LLM writes is judged as it comes")
+            if (self.draws.real or 1) > 1:
+                raise ValueError(f"draws.real is {self.draws.real}, but an LLM writes from one choice; leave it out")
+        if self.draft_models and kind != "endpoint":
+            raise ValueError(f"draft_model needs an endpoint, and generator.kind {kind} has one model; leave it out")
+        for task, own in _OF_TASK.items():
+            if task != self.task:
+                self.refuse(own, f"is for the task {task}, this one is {self.task}; leave it out")
+        score = self.evaluate.score or valid[0]
+        if score not in (*valid, "judge") and not (self.task == "generation" and re.match(OWN, score)):
+            raise ValueError(f"evaluate.score is {score!r} for the task {self.task}; {nearest_name(score, valid)}")
         if self.split.crossfit is not None:
             self._check_crossfit(self.split.crossfit)
         self._check_training()
@@ -393,11 +333,10 @@ class StudyConfig(Section):
             )
         if "equal-epochs" in (self.train.sensitivity or ()) and self.mix.regime == "replace":
             raise ValueError("train.sensitivity equal-epochs changes nothing with mix.regime replace; leave it out")
-        shares = len(self.mix.list_amounts(ready_made=isinstance(self.generator, generators.FileGenerator)))
+        shares = len(self.mix.list_amounts(ready_made=self.ready_made))
         if self.search.kind == "adaptive" and self.search.budget <= 1 and self.search.budget * shares < 1 - 1e-9:
             raise ValueError(
-                f"search.budget {self.search.budget:g} does not pay for the shape test, which is one of {shares} "
-                f"shares; give at least {1 / shares:.3g}"
+                f"search.budget {self.search.budget:g} does not pay for the shape test; give at least {1 / shares:.3g}"
             )
 
     def _check_crossfit(self, folds: int) -> None:
@@ -440,7 +379,5 @@ class CheckRules(Section):
     text: Name | None = None
     label: Name | None = None
     encoder: str = Field(DEFAULT_ENCODER, description="as in study.yaml")
-    findings: Literal["all"] | tuple[Annotated[str, know([rule.id for rule in RULES], "finding")], ...] = Field(
-        "all", description="ids of the findings that fail a file"
-    )
+    findings: Literal["all"] | tuple[FindingId, ...] = Field("all", description="ids of the findings that fail a file")
     limits: dict[Annotated[str, know(METRICS, "metric")], Limits] = Field({}, description="the range of a metric")

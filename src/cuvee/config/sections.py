@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    TypeAdapter,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationInfo
+from pydantic.functional_validators import AfterValidator, BeforeValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from cuvee.characters import check_name
@@ -45,7 +37,9 @@ Located = Annotated[str, AfterValidator(place)]  # A path, absolute once a confi
 class Section(BaseModel):
     """A part of study.yaml: unchanging, and no key that it does not know; tracebacks do not show what was given."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -66,15 +60,17 @@ class Section(BaseModel):
     def _check(self) -> None:
         """Refuse values that do not go together, with a ValueError."""
 
-    def refuse(self, names: Iterable[str], why: str, where: str = "") -> None:
-        """Refuse keys that are set to something.
+    def refuse(self, names: Iterable[str], why: str) -> None:
+        """Refuse keys that are set to something; a dot leads into a section.
 
         Raises:
             ValueError: naming the first.
         """
         for name in names:
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{where}{name} {why}")
+            *path, key = name.split(".")
+            part: Section = reduce(getattr, path, self)
+            if getattr(part, key) != type(part).model_fields[key].default:
+                raise ValueError(f"{name} {why}")
 
 
 def tell_own(value: object) -> str:
@@ -98,23 +94,16 @@ def _check_settings(settings: Mapping[str, bool | int | float | str]) -> Mapping
 Settings = Annotated[dict[str, bool | int | float | str], AfterValidator(_check_settings)]
 
 
-def _check_names(value: object) -> object:
-    """One name, or a list of different ones."""
-    names = value if isinstance(value, list | tuple) else [value]
-    if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) != len(names):
-        raise ValueError(f"give one name, or a list of different ones, not {value!r}")
-    return value
+def one_or_more(is_valid: Callable[[object], bool], told: str) -> BeforeValidator:
+    """A check that there is one value, or a list of different ones."""
 
-
-def _check_sizes(value: object) -> object:
-    """One number of rows, ``all`` or null, or a list of different numbers and ``all``."""
-    if value is None:
+    def check(value: object) -> object:
+        given = value if isinstance(value, list | tuple) else [value]
+        if not given or len(set(map(str, given))) < len(given) or not all(map(is_valid, given)):
+            raise ValueError(f"give {told}, or a list of different ones, not {value!r}")
         return value
-    sizes = value if isinstance(value, list | tuple) else [value]
-    fit = all(size == "all" or (type(size) is int and size >= 1) for size in sizes)
-    if not sizes or not fit or len(set(sizes)) != len(sizes):
-        raise ValueError(f"give a whole number of at least 1, all, or a list of different ones, not {value!r}")
-    return value
+
+    return BeforeValidator(check)
 
 
 def know(table: Collection[str], what: str, *, own: bool = False) -> AfterValidator:
@@ -132,7 +121,11 @@ Trainer = Annotated[str, know(TRAINERS, "trainer", own=True)]
 Loss = Annotated[str, know(LOSSES, "loss", own=True)]
 Size = int | Literal["all"]
 # Numbers of real rows a label; the largest is the main one.
-Sizes = Annotated[Size | tuple[Size, ...] | None, BeforeValidator(_check_sizes)]
+Sizes = Annotated[
+    Size | tuple[Size, ...] | None,
+    one_or_more(lambda n: n in (None, "all") or (type(n) is int and n >= 1), "a whole number of at least 1, all"),
+]
+_NAMES = one_or_more(lambda name: isinstance(name, str) and name != "", "one name")
 
 
 def list_sizes(sizes: Size | tuple[Size, ...] | None) -> tuple[Size, ...]:
@@ -159,9 +152,8 @@ class CheckConfig(Section):
 class CommandConfig(Section):
     """A program that trains, for trainer ``command``: each trial is a folder that is handed to it."""
 
-    run: str | None = Field(
-        None, description="its line, with {folder} for the trial's folder; null: folders are written, and run elsewhere"
-    )
+    run: str | None = None
+    """its line, with {folder} for the trial's folder; null: folders are written, and run elsewhere"""
     folder: Located | None = Field(None, description="where the trials' folders go; null: trials/ of the run folder")
     cwd: Located = Field(".", validate_default=True, description="where it is run; by default beside study.yaml")
     timeout_s: float | None = Field(None, gt=0, description="seconds it may take; then the trial has failed")
@@ -170,9 +162,7 @@ class CommandConfig(Section):
 
     def _check(self) -> None:
         if self.run is None:
-            self.refuse(
-                ("timeout_s", "memory_gb"), "is for a program that is run here; give its line as run", "command."
-            )
+            self.refuse(("timeout_s", "memory_gb"), "is for a program that is run here; give its line as run")
         else:
             split_line(self.run)
 
@@ -207,33 +197,27 @@ class OwnTraining(Section):
 class TrainConfig(Section):
     """The trainers and losses of the grid: all cells of a trainer get the same optimiser steps."""
 
-    trainer: Annotated[Trainer | tuple[Trainer, ...], BeforeValidator(_check_names)] = Field(
-        "probe", description="one, or a list: the first decides, others show whether it holds"
-    )
-    loss: Annotated[Loss | tuple[Loss, ...], BeforeValidator(_check_names)] = Field(
-        "ce", description="one, or a list: the first decides, others show whether it holds"
-    )
+    trainer: Annotated[Trainer | tuple[Trainer, ...], _NAMES] = "probe"
+    """one, or a list: the first decides, others show whether it holds"""
+    loss: Annotated[Loss | tuple[Loss, ...], _NAMES] = "ce"
+    """one, or a list: the first decides, others show whether it holds"""
     source_weight: float | None = Field(None, ge=0, description="of synthetic rows, for loss: source_weight")
     steps: int | None = Field(None, ge=1, description="300 where left out; none of the probe")
     settings: Settings = Field({}, description="more of the trainer and the loss: gamma, q, batch_size, lora_rank, ...")
     each: dict[str, OwnTraining] = Field({}, description="of one trainer or loss among several: steps and settings")
-    sensitivity: tuple[Literal["equal-epochs", "penalty"], ...] | None = Field(
-        None,
-        description="the shape test and the best cell again; equal-epochs: with as many epochs as real-only has; "
-        "penalty: the probe with a tenth and with ten times its penalty, which is the default for it",
-    )
+    sensitivity: tuple[Literal["equal-epochs", "penalty"], ...] | None = None
+    """the shape test and the best cell again; equal-epochs: with as many epochs as real-only has; penalty: the probe
+    with a tenth and with ten times its penalty, which is the default for it"""
     check: CheckConfig | None = None
-    command: Annotated[CommandConfig | None, BeforeValidator(_read_command)] = Field(
-        None, description="for trainer command: the program's line, or run, folder, timeout_s, memory_gb, settings"
-    )
+    command: Annotated[CommandConfig | None, BeforeValidator(_read_command)] = None
+    """for trainer command: the program's line, or run, folder, timeout_s, memory_gb, settings"""
 
     def _check(self) -> None:
-        is_used = COMMAND in self.trainers or (self.check is not None and self.check.trainer == COMMAND)
-        if is_used != (self.command is not None):
-            told = "trainer command needs the line of its program: command: python train.py {folder}"
-            raise ValueError(
-                told if is_used else "command is for trainer command; leave it out, or set trainer: command"
-            )
+        used = {*self.trainers, *(() if self.check is None else (self.check.trainer,))}
+        if COMMAND in used and self.command is None:
+            raise ValueError("trainer command needs the line of its program: command: python train.py {folder}")
+        if COMMAND not in used:
+            self.refuse(("command",), "is for trainer command; leave it out, or set trainer: command")
         for name, own in self.each.items():
             if name not in (*self.trainers, *self.losses):
                 valid = nearest_name(name, [*self.trainers, *self.losses])
@@ -242,22 +226,21 @@ class TrainConfig(Section):
                 raise ValueError(f"each.{name}.steps is {own.steps}, but all losses of a trainer get the same steps")
         self._check_probe()
         if self.source_weight is not None and "source_weight" not in self.losses:
-            raise ValueError(
-                f"source_weight is {self.source_weight:g}, but loss is {', '.join(self.losses)}; "
-                "set loss: source_weight"
-            )
+            raise ValueError(f"source_weight has no effect with loss {', '.join(self.losses)}; set loss: source_weight")
         if self.check is not None and self.check.trainer in self.trainers and "ce" in self.losses:
             raise ValueError(f"check.trainer {self.check.trainer!r} with loss ce is in the grid already; leave it out")
 
     def _check_probe(self) -> None:
         """Refuse what the probe does not have, and what only it has."""
         optimum = "but trainer probe is fitted to its optimum; leave it out"
-        if self.steps is not None and self.trainers == (PROBE,):
-            raise ValueError(f"steps is {self.steps}, {optimum}")
-        if PROBE in self.each and self.each[PROBE].steps is not None:
-            raise ValueError(f"each.probe.steps is {self.each[PROBE].steps}, {optimum}")
-        if self.check is not None and self.check.trainer == PROBE and self.check.steps is not None:
-            raise ValueError(f"check.steps is {self.check.steps}, {optimum}")
+        own, check = self.each.get(PROBE), self.check
+        for key, steps in {
+            "steps": self.steps if self.trainers == (PROBE,) else None,
+            "each.probe.steps": own and own.steps,
+            "check.steps": check.steps if check is not None and check.trainer == PROBE else None,
+        }.items():
+            if steps is not None:
+                raise ValueError(f"{key} is {steps}, {optimum}")
         asked, is_probe = self.sensitivity or (), self.trainers[0] == PROBE
         if "equal-epochs" in asked and is_probe:
             raise ValueError(f"sensitivity has equal-epochs, {optimum}, or take penalty")
@@ -292,14 +275,10 @@ class TrainConfig(Section):
 class SearchConfig(Section):
     """Which of the planned trials are run: all of them, or those that tell most."""
 
-    kind: Literal["grid", "adaptive"] = Field(
-        "grid", description="grid: all; adaptive: a Gaussian process over measured diversity and share chooses"
-    )
-    budget: float = Field(
-        0.4,
-        gt=0,
-        description="blend trials: a fraction of the planned ones (to 1), or a number in all; baselines on top",
-    )
+    kind: Literal["grid", "adaptive"] = "grid"
+    """grid: all; adaptive: a Gaussian process over measured diversity and share chooses"""
+    budget: float = Field(0.4, gt=0)
+    """blend trials: a fraction of the planned ones (to 1), or a number in all; baselines on top"""
     batch: int = Field(4, ge=1, description="draws of cells asked in a round, of each trainer, loss and number of rows")
 
     def _check(self) -> None:
@@ -312,12 +291,10 @@ class SearchConfig(Section):
 class ExecuteConfig(Section):
     """Where trials run. Results are the same everywhere."""
 
-    kind: Literal["local", "processes", "ray"] = Field(
-        "local", description="in this process; in several; on a Ray cluster"
-    )
-    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="trials at once; auto: as many as fit"
-    )
+    kind: Literal["local", "processes", "ray"] = "local"
+    """in this process; in several; on a Ray cluster"""
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """trials at once; auto: as many as fit"""
     address: str | None = Field(None, description="of a running Ray cluster; null starts one on this machine")
     timeout_s: float | None = Field(None, gt=0, description="seconds a trial may take; then it has failed")
     memory_gb: float | None = Field(None, gt=0, description="of a trial: its bound (processes), set aside (ray)")
@@ -359,9 +336,8 @@ def _place_uri(uri: str, info: ValidationInfo) -> str:
 class TrackConfig(Section):
     """Where a finished study is tracked. Nothing leaves this machine unless the URI says so."""
 
-    mlflow: Annotated[str, AfterValidator(_place_uri)] = Field(
-        min_length=1, description="a folder, or a URI of MLflow; ${NAME} is an environment variable"
-    )
+    mlflow: Annotated[str, AfterValidator(_place_uri)] = Field(min_length=1)
+    """a folder, or a URI of MLflow; ${NAME} is an environment variable"""
 
 
 # --- how much synthetic data: 3x, all or rows a label, and the shares that they come to ---------------------

@@ -291,17 +291,17 @@ class Advice(Shown):
     holds the blends that are shown to be worse than the real rows alone; ``avoid`` names them.
     """
 
-    decision: Decision
-    sentence: str
-    best: CellSummary | None
-    not_distinguished: tuple[CellSummary, ...]
-    cells: tuple[CellSummary, ...]
-    shapes: tuple[ShapeTest, ...]
-    checks: tuple[ManipulationCheck, ...]
-    confirmation: Confirmation | None
-    more_draws: int | None
-    scope: str
-    failures: int
+    decision: Decision = "underpowered"
+    sentence: str = ""
+    best: CellSummary | None = None
+    not_distinguished: tuple[CellSummary, ...] = ()
+    cells: tuple[CellSummary, ...] = ()
+    shapes: tuple[ShapeTest, ...] = ()
+    checks: tuple[ManipulationCheck, ...] = ()
+    confirmation: Confirmation | None = None
+    more_draws: int | None = None
+    scope: str = ""
+    failures: int = 0
     score: str = "accuracy"
     sensitivity: SensitivityTable | None = None
     by_rows: tuple[RowsFinding, ...] = ()

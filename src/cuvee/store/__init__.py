@@ -15,5 +15,6 @@ from cuvee.store.folder import (
     hold_file,
     list_parts,
     read_failures,
+    read_json,
     read_trials,
 )

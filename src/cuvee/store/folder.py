@@ -396,11 +396,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         Raises:
             RunFolderError: it is damaged; ``remedy`` says what happens once it is deleted.
         """
-        path = self.path / name
-        try:
-            return adapter.validate_json(path.read_bytes()) if path.is_file() else None
-        except ValueError as exc:
-            raise _tell_file(path, exc, remedy) from exc
+        return read_json(self.path / name, adapter, remedy)
 
     @property
     def ledger_path(self) -> Path:
@@ -556,6 +552,14 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             ) from exc
         except sqlite3.DatabaseError as exc:
             raise databases.tell_damage(path, exc, databases.TRIALS_LOST) from exc
+
+
+def read_json(path: Path, adapter: TypeAdapter[J], remedy: str) -> J | None:
+    """As :meth:`RunFolder.read_json`, of a folder that another process may hold."""
+    try:
+        return adapter.validate_json(path.read_bytes()) if path.is_file() else None
+    except ValueError as exc:
+        raise _tell_file(path, exc, remedy) from exc
 
 
 def _tell_file(path: Path, reason: Exception, remedy: str) -> RunFolderError:

@@ -24,38 +24,18 @@ from cuvee.config.schema import StudyConfig
 from cuvee.corpus import Corpus
 from cuvee.errors import TrialsFailed
 from cuvee.execute import Listener, Stages
-from cuvee.records import (
-    Advice,
-    Confirmation,
-    FailedTrials,
-    Level,
-    Measurement,
-    Outcome,
-    Trial,
-    TrialFailure,
-    count_failed,
-)
+from cuvee.records import Advice, Confirmation, FailedTrials, Measurement, Outcome, Trial, TrialFailure, count_failed
 from cuvee.registry import trust_modules
-from cuvee.store import RunFolder, StoredPool
+from cuvee.store import RunFolder
+from cuvee.study import outputs, trials
 from cuvee.study.advising import Advisor
 from cuvee.study.crossfit import join_confirmations, join_measurements, join_trials, name_items, open_folds, write_scope
 from cuvee.study.demo import make_demo
 from cuvee.study.draws import read_draws, save_draws
-from cuvee.study.outputs import FinishedStudy, StudyResult, check_tracking, track_study, write_outputs
+from cuvee.study.outputs import FinishedStudy, StudyResult, Winner
 from cuvee.study.pools import PooledStudy
 from cuvee.study.prepare import Pools, Study, load_rows
 from cuvee.study.status import Recorder
-from cuvee.study.trials import (
-    ConfirmationTrials,
-    check_trainer,
-    conclude_confirmation,
-    list_looks,
-    run_confirmation,
-    run_grid,
-    run_variants,
-    validate_study,
-)
-from cuvee.study.winner import Winner, train_advised
 
 if TYPE_CHECKING:
     import datasets
@@ -68,7 +48,7 @@ class Flow(PooledStudy):
     """Whether a blend is written even where the advice is not to use it."""
     charts: Path | None = None
     """A folder to which the report's charts are written as SVG, PNG and CSV."""
-    confirmation_trials: ConfirmationTrials | None = None
+    confirmation_trials: trials.ConfirmationTrials | None = None
 
     @property
     def parts(self) -> tuple[Flow, ...]:
@@ -78,7 +58,7 @@ class Flow(PooledStudy):
     @cached_property
     def grid(self) -> list[Outcome]:
         """Mix, train and evaluate: every cell at every draw, or what an adaptive search asks for."""
-        return run_grid(self)
+        return trials.run_grid(self)
 
     @cached_property
     def draft(self) -> Advice:
@@ -88,18 +68,18 @@ class Flow(PooledStudy):
     @cached_property
     def checks(self) -> list[Outcome]:
         """The dearer trainer on few cells."""
-        return check_trainer(self, self.draft)
+        return trials.check_trainer(self, self.draft)
 
     @cached_property
     def variants(self) -> dict[str, list[Outcome]]:
         """The slice of the shape test and the best cell, trained in other ways: by the name of each."""
-        return run_variants(self, self.draft)
+        return trials.run_variants(self, self.draft)
 
     @cached_property
     def confirmation(self) -> Confirmation | None:
         """The winner on fresh draws and the locked test, look after look until one settles it."""
         found = None
-        for draws in list_looks(self.study):
+        for draws in trials.list_looks(self.study):
             found = self._confirm(draws)
             if found is None or not found.looks or self._advisor.is_settled(self.draft, found):
                 break
@@ -108,11 +88,11 @@ class Flow(PooledStudy):
     def _confirm(self, draws: int) -> Confirmation | None:
         """One look."""
         self.look(draws)
-        return conclude_confirmation(self.study, self.confirmation_trials)
+        return trials.conclude_confirmation(self.study, self.confirmation_trials)
 
     def look(self, draws: int) -> None:
         """Run the trials of the winner on so many fresh draws and the locked test, into ``confirmation_trials``."""
-        self.confirmation_trials = run_confirmation(self, self.grid, self.draft, draws=draws)
+        self.confirmation_trials = trials.run_confirmation(self, self.grid, self.draft, draws=draws)
 
     @cached_property
     def advice(self) -> Advice:
@@ -158,10 +138,10 @@ class Flow(PooledStudy):
             trials=[o for o in (*self.grid, *self.checks) if isinstance(o, Trial)],
             failed=self.failed,
         )
-        result = write_outputs(done, wants_blend=self.wants_blend, charts=self.charts)
+        result = outputs.write_outputs(done, wants_blend=self.wants_blend, charts=self.charts)
         if self.study.config.train_winner:
             result = replace(result, model=self.winner.folder)
-        track_study(self._shown, advice, sum(map(len, outcomes)))
+        outputs.track_study(self._shown, advice, sum(map(len, outcomes)))
         self.check_trained()
         return result
 
@@ -174,7 +154,7 @@ class Flow(PooledStudy):
         """
         advice = self.advice
         self.check_trained()
-        return train_advised(self, advice)
+        return outputs.train_advised(self, advice)
 
     def check_trained(self) -> None:
         """See that there is a blend to speak of.
@@ -240,7 +220,7 @@ class CrossfitFlow(Flow):
         for fold in self._in_turn("confirmation"):
             fold.look(draws)
         found = [fold.confirmation_trials for fold in self.folds]
-        done = [trials for trials in found if trials is not None]
+        done = [each for each in found if each is not None]
         joined = None if best is None or len(done) < len(found) else join_confirmations(done, best.cell)
         if joined is None:
             self.study.note("a fold has no trial that confirms its choice: the study is unconfirmed")
@@ -288,13 +268,13 @@ def open_study(
     settings = make_config(config)
     given = real if real is None or isinstance(real, Corpus) else load_rows(real, settings.data, settings.task)
     with trust_modules(*trust), RunFolder(out or Path("runs") / settings.name) as folder:
-        check_tracking(settings)
+        outputs.check_tracking(settings)
         settings = settings.model_copy(update={"encoder": folder.keep_encoder(settings.encoder)})
         recorder = Recorder(folder, listener)
         try:
             with open_folds(settings, folder, Stages(recorder, recorder.seconds), given) as studies:
                 for study in studies:
-                    validate_study(study)
+                    trials.validate_study(study)
                 flows = [Flow(study) for study in studies]
                 yield flows[0] if len(flows) == 1 else CrossfitFlow(flows, settings)
         finally:

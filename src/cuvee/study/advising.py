@@ -8,7 +8,6 @@ from functools import partial
 from types import MappingProxyType
 
 from cuvee.config.dials import TopicsConfig
-from cuvee.config.generators import FileGenerator
 from cuvee.recommend import DIVERSITY, ComparedCells, compare_advice, recommend_mixture, summarise_rows
 from cuvee.recommend.confirming import judge_confirmation
 from cuvee.recommend.wording import SEARCHED
@@ -81,12 +80,9 @@ class Advisor:
         advice = self._advise(main, outcomes, confirmation=confirmation, unconfirmed=why)
         same = [grid for grid in self._grids if (grid.trainer, grid.loss) == (main.trainer, main.loss)]
         rows = {each.rows_per_label: self._advise(each, outcomes, unconfirmed=self._searched) for each in same}
-        return replace(
-            advice,
-            edge=self._find_next(advice),
-            sensitivity=self._compare(outcomes, variants),
-            by_rows=summarise_rows(rows) if len(rows) > 1 else (),
-        )
+        edge, table = self._find_next(advice), self._compare(outcomes, variants)
+        by_rows = summarise_rows(rows) if len(rows) > 1 else ()
+        return replace(advice, edge=edge, sensitivity=table, by_rows=by_rows)
 
     def _compare(
         self, outcomes: Sequence[Outcome], variants: Mapping[str, Sequence[Outcome]]
@@ -105,11 +101,11 @@ class Advisor:
         }
         lost = []
 
-        def add(name: str, grid: PlannedGrid, outcomes: Sequence[Outcome], *, searched: bool) -> None:
+        def add(name: str, grid: PlannedGrid, outcomes: Sequence[Outcome]) -> None:
             own = [o for o in outcomes if grid.holds(o.cell)]
             failed = count_failed([o for o in own if isinstance(o, TrialFailure)], trials=len(own))
             if _has_blend(own, grid):
-                made[name] = self._advise(grid, outcomes, searched=searched)
+                made[name] = self._advise(grid, outcomes)
             elif failed is not None:
                 lost.append(LostVariant(variant=name, failed=failed))
 
@@ -117,12 +113,12 @@ class Advisor:
             if grid.rows_per_label == main.rows_per_label:
                 trainer = [] if grid.trainer == main.trainer else [f"trainer {grid.trainer}"]
                 loss = [] if grid.loss == main.loss else [f"loss {grid.loss}"]
-                add(", ".join([*trainer, *loss]), grid, outcomes, searched=True)
+                add(", ".join([*trainer, *loss]), grid, outcomes)
         if (check := self._study.config.train.check) is not None:
             dearer = replace(main, trainer=check.trainer, loss="ce", planned=())
-            add(f"trainer {check.trainer} (check)", dearer, outcomes, searched=False)
+            add(f"trainer {check.trainer} (check)", dearer, outcomes)
         for name, found in variants.items():
-            add(name, main, found, searched=False)
+            add(name, replace(main, planned=()), found)
         return replace(compare_advice(self._advise(main, outcomes), made), lost=tuple(lost)) if made or lost else None
 
     def _advise(
@@ -133,10 +129,8 @@ class Advisor:
         metric: str = DIVERSITY,
         confirmation: Confirmation | None = None,
         unconfirmed: str = "",
-        searched: bool = True,
     ) -> Advice:
         config = self._study.config
-        winner = grid.find_winner(self._made.measurements, outcomes, metric) if searched else None
         recommend = partial(
             recommend_mixture,
             [o for o in outcomes if isinstance(o, Trial)],
@@ -151,7 +145,7 @@ class Advisor:
             confirmation=confirmation,
             unconfirmed=unconfirmed,
         )
-        advice = recommend(winner=winner)
+        advice = recommend(winner=grid.find_winner(self._made.measurements, outcomes, metric))
         if (kept := self._find_confirmed(advice)) is not None:
             advice = recommend(winner=kept)
         return replace(advice, scope=f"{self._write_scope(grid)}. {advice.scope}".strip())
@@ -168,13 +162,8 @@ class Advisor:
         slots = study.writing.slots(dial, range(draws, 3 * draws), [level.name])
         usable = 1.0 - min(0.99, sum(spent.rejected.values()) / spent.requests)
         part = count_requests(study, slots) * (study.config.split.crossfit or 1) / usable / spent.requests
-        return replace(
-            edge,
-            rows=2 * self._made.levels[level].rows,
-            requests=round(part * spent.requests),
-            tokens=round(part * (spent.prompt_tokens + spent.completion_tokens)),
-            part=part,
-        )
+        rows, tokens = 2 * self._made.levels[level].rows, part * (spent.prompt_tokens + spent.completion_tokens)
+        return replace(edge, rows=rows, requests=round(part * spent.requests), tokens=round(tokens), part=part)
 
     def _find_confirmed(self, advice: Advice) -> Cell | None:
         """The blend that the locked test was opened for, where another is ahead by less than can be told apart.
@@ -205,11 +194,11 @@ class Advisor:
         draws = study.real_draws
         chosen = f"{rows} real rows{kinds}, chosen {draws} times from those at hand" if draws > 1 else ""
         scope = f"{config.describe}, {chosen or f'these {rows} real rows{kinds}'}, generator {config.generator.kind}"
-        if not isinstance(config.generator, FileGenerator):
+        if not config.ready_made:
             scope += ", one prompt"
             scope += ", one list of topics" if any(isinstance(d, TopicsConfig) for d in config.dials) else ""
         scope += f", trainer {grid.trainer}"
-        if study.few_shot_sets and not isinstance(config.generator, FileGenerator):
+        if study.few_shot_sets and not config.ready_made:
             scope += (
                 f". All pools were written with the {study.rows_per_label} real rows{each} at hand, so cells of "
                 "fewer rows gain from more real rows than they are trained on"

@@ -15,10 +15,12 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.config.generators import BudgetConfig, EndpointGenerator, FileGenerator
+from cuvee.config.generators import BudgetConfig, EndpointGenerator
+from cuvee.config.reading import config_to_yaml
 from cuvee.config.schema import StudyConfig
 from cuvee.corpus import Corpus, Split, normalise_text, number_folds
-from cuvee.errors import InputError
+from cuvee.encoders import load_encoder
+from cuvee.errors import InputError, naming
 from cuvee.execute import Stages
 from cuvee.fingerprint import hash_value
 from cuvee.recommend import confirm_cell
@@ -29,9 +31,7 @@ from cuvee.study.trials import ConfirmationTrials, confirmed_cells
 
 
 @contextmanager
-def open_folds(
-    config: StudyConfig, folder: RunFolder, stages: Stages, real: Corpus | None = None
-) -> Iterator[list[Study]]:
+def open_folds(config: StudyConfig, folder: RunFolder, stages: Stages, real: Corpus | None) -> Iterator[list[Study]]:
     """The study, prepared; with ``split.crossfit`` one study for each fold, the first of them in ``folder`` itself.
 
     The folds after the first lie in ``folds/2`` and so on.
@@ -50,12 +50,14 @@ def open_folds(
                 splits, shared = split_folds(config, data, count), share_budget(config, count)
             if shared != config:
                 stages.listener.noted(f"each of {count} folds may spend one part in {count} of generator.budget")
-            studies = []
+            studies, encoder = [], load_encoder(config.encoder)
             for number, split in enumerate(splits, start=1):
                 path = folder.path / "folds" / str(number)
                 own = folder if number == 1 else held.enter_context(RunFolder(path))
                 fold = None if count is None else number
-                studies.append(settle_study(shared, own, stages, data=data, split=split, whole=config, fold=fold))
+                study = Study(config=shared, folder=own, stages=stages, split=split, encoder=encoder, fold=fold)
+                studies.append(settle_study(study, data))
+                own.save_text("study.yaml", config_to_yaml(config))
                 progress(number, len(splits))
         yield studies
 
@@ -70,10 +72,8 @@ def split_folds(config: StudyConfig, data: RealData, count: int) -> list[Split]:
     splits = []
     for fold in range(count):
         held_out, outside = (np.flatnonzero(rows) for rows in (fold_of == fold, fold_of != fold))
-        try:
+        with naming(f"fold {fold + 1} of split.crossfit {count}"):
             splits.append(cut_split(config, data, outside=outside, test=data.rows.take(held_out)))
-        except InputError as exc:
-            raise InputError(f"fold {fold + 1} of split.crossfit {count}: {exc}") from exc
     return splits
 
 
@@ -96,21 +96,17 @@ def _check_validation(data: RealData) -> None:
         for part in (data.parts["validation"], data.rows)
     )
     if shared := sum(map(set(given).__contains__, real)):
-        raise InputError(
-            f"data.validation has the texts of {shared} rows of data.real, which split.crossfit holds out; take them "
-            "out of one of the two files, or leave data.validation out"
-        )
+        raise InputError(f"data.validation repeats {shared} rows of data.real, which folds hold out; take them out")
 
 
 def write_scope(study: Study, folds: int) -> str:
     """What a reader of cross-fitted advice must know."""
     scope = (
-        f"Cross-fitted in {folds} folds, each of which generated and chose without the rows that it held out; trials "
-        "on validation are joined over all folds. Measured diversity is the mean over folds, with their range; "
-        "requests, tokens, cost and the log of held-out reads are those of all folds. The rows and the recommended "
-        "blend shown are those of the first fold."
+        f"Cross-fitted in {folds} folds, each of which generated and chose without the rows that it held out. Trials, "
+        "requests, tokens, cost and held-out reads are those of all folds, and measured diversity is their mean, with "
+        "the range; the rows and the recommended blend are those of the first."
     )
-    if isinstance(study.config.generator, FileGenerator):
+    if study.ready_made:
         scope += " Whether the writer of ready-made pools was shown rows that are held out here is not known."
     return scope
 
@@ -185,14 +181,9 @@ def _join_scores(scores: Sequence[Scores], places: Sequence[NDArray[np.int64]]) 
             members = place[codes == own]  # a fold holds all of a group or none of it
             groups[members] = groups.max() + 1 if groups[members].max() < 0 else groups[members].max()
     plain = all(each.graded is None for each in scores) and int(folds.max()) == 1
-    return Scores(
-        n=len(total),
-        values=_average([each.values for each in scores]),
-        correct=right,
-        graded=None if plain else total / folds,
-        score=scores[0].score,
-        groups=groups if any(each.groups is not None for each in scores) else None,
-    )
+    graded, values = None if plain else total / folds, _average([each.values for each in scores])
+    known = groups if any(each.groups is not None for each in scores) else None
+    return Scores(n=len(total), values=values, correct=right, graded=graded, score=scores[0].score, groups=known)
 
 
 def _average(values: Sequence[Mapping[str, Estimate]]) -> dict[str, Estimate]:
@@ -217,13 +208,11 @@ def join_confirmations(folds: Sequence[ConfirmationTrials], best: Cell) -> Confi
         return None
     failed = len(joined) - len(trials)
     lost = f" {failed} of {len(joined)} trials are left out, because a fold lacks them." if failed else ""
-    return replace(
-        confirm_cell(trials, best, fresh_draws=all(fold.fresh_draws for fold in folds)),
-        note=f"{write_choices([fold.cell for fold in folds])} So this is the worth of choosing this way.{lost}",
-        folds=len(folds),
-        looks=max((fold.looks for fold in folds), key=len),
-        planned=max(fold.planned for fold in folds),
-    )
+    note = f"{write_choices([fold.cell for fold in folds])} So this is the worth of choosing this way.{lost}"
+    fresh, planned = all(fold.fresh_draws for fold in folds), max(fold.planned for fold in folds)
+    looks = max((fold.looks for fold in folds), key=len)
+    found = confirm_cell(trials, best, fresh_draws=fresh)
+    return replace(found, note=note, folds=len(folds), looks=looks, planned=planned)
 
 
 def _rename(fold: ConfirmationTrials, best: Cell) -> list[Outcome]:
@@ -231,12 +220,8 @@ def _rename(fold: ConfirmationTrials, best: Cell) -> list[Outcome]:
     names = confirmed_cells(best)
     order = {g: k for k, g in enumerate(sorted({outcome.draw.generation for outcome in fold.outcomes}))}
     return [
-        replace(
-            outcome,
-            cell=names[outcome.cell.kind],
-            draw=replace(outcome.draw, generation=order[outcome.draw.generation]),
-        )
-        for outcome in fold.outcomes
+        replace(o, cell=names[o.cell.kind], draw=replace(o.draw, generation=order[o.draw.generation]))
+        for o in fold.outcomes
     ]
 
 
@@ -284,9 +269,7 @@ def join_estimates(folds: Sequence[Estimate]) -> Estimate:
     highs = [each.high for each in folds if each.high is not None]
     p_values = [each.p_value for each in folds if each.p_value is not None]
     bounded, count = len(lows) == len(highs) == len(folds), len(folds)
-    same = {
-        name: set_to for name, set_to in first.settings.items() if all(e.settings.get(name) == set_to for e in folds)
-    }
+    same = {name: given for name, given in first.settings.items() if all(e.settings.get(name) == given for e in folds)}
     return Estimate(
         value=sum(values) / count,
         low=sum(lows) / count if bounded else None,

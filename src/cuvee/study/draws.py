@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from cuvee.config.generators import FileGenerator
 from cuvee.config.schema import StudyConfig
-from cuvee.errors import InputError, RunFolderError
-from cuvee.store import RunFolder
+from cuvee.errors import InputError
+from cuvee.store import RunFolder, read_json
 from cuvee.train import is_deterministic
 
 FILE = "draws.json"
@@ -73,16 +72,12 @@ _FILE = TypeAdapter(ChosenDraws)
 
 def usual_draws(config: StudyConfig) -> DrawNumbers:
     """The numbers where nothing was timed: those of the config; what it leaves open depends on the kind of pools."""
-    asked, files = config.draws, isinstance(config.generator, FileGenerator)
+    asked, files = config.draws, config.ready_made
     few = 1 if files or asked.sampling is None else asked.sampling  # the block of a file is mixed whole
     generation = 5 if asked.generation is None else asked.generation
-    return DrawNumbers(
-        generation=generation,
-        sampling=few,
-        subsamples=(asked.sampling or SUBSAMPLES) if files else max(few, generation),
-        confirm=MOST_FRESH if asked.confirm is None else asked.confirm,
-        training=asked.training,
-    )
+    subsamples = (asked.sampling or SUBSAMPLES) if files else max(few, generation)
+    confirm, training = MOST_FRESH if asked.confirm is None else asked.confirm, asked.training
+    return DrawNumbers(generation=generation, sampling=few, subsamples=subsamples, confirm=confirm, training=training)
 
 
 def bound_draws(config: StudyConfig) -> tuple[DrawNumbers, DrawNumbers]:
@@ -94,7 +89,7 @@ def bound_draws(config: StudyConfig) -> tuple[DrawNumbers, DrawNumbers]:
     if asked.sampling is None:
         fewest = replace(fewest, subsamples=_FEWEST)
         most = replace(most, subsamples=_MOST_SUBSAMPLES)
-    if asked.generation is None and isinstance(config.generator, FileGenerator):
+    if asked.generation is None and config.ready_made:
         fewest, most = replace(fewest, generation=_FEWEST), replace(most, generation=_MOST_BLOCKS)
     if asked.confirm is None:
         fewest = replace(fewest, confirm=min(_FEWEST, usual.confirm))
@@ -129,11 +124,7 @@ def read_draws(folder: Path) -> ChosenDraws | None:
     Raises:
         RunFolderError: the file is damaged.
     """
-    path = folder / FILE
-    try:
-        return _FILE.validate_json(path.read_bytes()) if path.is_file() else None
-    except ValueError as exc:
-        raise RunFolderError(f"{path}: damaged; delete it: the next trials that are missing are timed") from exc
+    return read_json(folder / FILE, _FILE, "the next trials that are missing are timed")
 
 
 def choose_draws(config: StudyConfig, *, draw: float | None, confirmation: float) -> ChosenDraws:
@@ -150,17 +141,11 @@ def choose_draws(config: StudyConfig, *, draw: float | None, confirmation: float
         usual = usual_draws(config)
         fewest, most, draw, confirmation = usual, usual, seconds / usual.subsamples, seconds / max(1, usual.confirm)
 
-    def fit(least: int, limit: int, each: float) -> int:
-        return limit if each * limit <= seconds else max(least, int(seconds / each))
-
-    return ChosenDraws(
-        subsamples=fit(fewest.subsamples, most.subsamples, draw),
-        generation=fit(fewest.generation, most.generation, draw),
-        confirm=fit(fewest.confirm, most.confirm, confirmation),
-        time=seconds,
-        draw=draw,
-        confirmation=confirmation,
-    )
+    numbers = {}
+    for name, each in {"subsamples": draw, "generation": draw, "confirm": confirmation}.items():
+        limit = getattr(most, name)
+        numbers[name] = limit if each * limit <= seconds else max(getattr(fewest, name), int(seconds / each))
+    return ChosenDraws(**numbers, time=seconds, draw=draw, confirmation=confirmation)
 
 
 def has_other_time(config: StudyConfig, folder: Path) -> bool:
@@ -185,7 +170,7 @@ def write_draws(config: StudyConfig, numbers: DrawNumbers, real: int = 1) -> str
     ``real`` is how many choices of real rows go with the subsamples.
     """
     own = f"{numbers.subsamples} subsamples of each pool, up to {numbers.generation} blocks for shapes over levels"
-    if not isinstance(config.generator, FileGenerator):
+    if not config.ready_made:
         own = f"{numbers.generation} generations, {numbers.sampling} of sampling, {numbers.subsamples} subsamples"
     own += f", {real} choices of real rows" if real > 1 else ""
     trainings = numbers.trainings(config.train.trainers[0], config.train.losses[0])

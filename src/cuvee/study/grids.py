@@ -98,10 +98,7 @@ def find_amounts(study: Study, level: Level, has: LevelRows, rows_per_label: int
     if not pool and not fits:
         files = list_levels(study.config.pools).get((level.dial, level.name), ())
         where = " and ".join(str(file.path) for file in files) or f"pool {level.key}"
-        raise InputError(
-            f"{where}: {has.rows} rows are left after the filters, too few for mix.shares with {real} real rows; lower "
-            "them, or give more rows"
-        )
+        raise InputError(f"{where}: {has.rows} rows are too few for {real} real ones; lower mix.shares, or give more")
     beyond_it = [s for s in beyond if amount_of(s) > held * (1.0 + 1e-9)]
     left_out = tuple(f"{amount_of(share):.3g}x" for share in beyond_it)
     return LevelAmounts(recipe=tuple(fits), pool=tuple(pool), left_out=left_out)
@@ -212,25 +209,19 @@ class PlannedGrid:
         sliced = sum(cell in of_slice for cell in blends)
         if allowed < sliced:
             raise ConfigError(
-                f"search.budget {config.search.budget:g} gives {allowed} trials of blends to each of {self.grids} "
-                f"grids, and the shape test alone takes {sliced}; raise it to {sliced * self.grids} or more, or lower "
-                "draws"
+                f"search.budget {config.search.budget:g} gives {allowed} trials of blends to each of {self.grids} grids"
+                f", but the shape test takes {sliced}; raise it to {sliced * self.grids} or more, or lower draws"
             )
         return min(allowed, len(blends)) + len(self.planned) - len(blends)
 
     def make_search(self, measurements: Mapping[str, Measurement], metric: str = DIVERSITY) -> AdaptiveSearch | None:
         """The adaptive search, nothing asked yet, by one measured diversity; None where all that is planned is run."""
-        search = self.study.config.search
-        if search.kind == "grid":
+        search, share = self.study.config.search, self.study.config.mix.shape_share
+        if search.kind == "grid" or not self.planned:
             return None
         keys = {f"{cell.dial}={cell.level}" for cell in self.blends}
-        return AdaptiveSearch(
-            self.planned,
-            diversity={key: measurements[key].values[metric].value for key in keys},
-            shape_share=self.study.config.mix.shape_share,
-            budget=self.budget,
-            batch=search.batch,
-        )
+        known = {key: measurements[key].values[metric].value for key in keys}
+        return AdaptiveSearch(self.planned, diversity=known, shape_share=share, budget=self.budget, batch=search.batch)
 
     def find_winner(
         self, measurements: Mapping[str, Measurement], outcomes: Sequence[Outcome], metric: str = DIVERSITY
@@ -320,14 +311,12 @@ def _plan_cells(study: Study, levels: Mapping[Level, LevelRows], real: Cell) -> 
     draws, tested, task = study.draws, study.config.mix.shape_share, study.config.task
     training, once = draws.trainings(trainer, loss), study.fold is None and is_deterministic(trainer, loss)
     plan = partial(plan_grid, base_share=tested, is_deterministic=once)
-    own = {
-        level: [
-            choose_real(study, draw)
-            for draw in list_draws(has.blocks[: draws.generation], range(draws.sampling), training)
-        ]
-        for level, has in levels.items()
-    }
-    every = [choose_real(study, draw) for draw in list_draws([0], range(draws.subsamples), training)]
+
+    def pair(blocks: Sequence[int], samplings: int) -> list[Draw]:
+        return [choose_real(study, draw) for draw in list_draws(blocks, range(samplings), training)]
+
+    own = {level: pair(has.blocks[: draws.generation], draws.sampling) for level, has in levels.items()}
+    every = pair([0], draws.subsamples)
     of_pool = {level: each.pool for level, each in found.items() if each.pool}
     in_pool = replace(real, scope="this pool")
     planned = [*plan(of_pool, dict.fromkeys(of_pool, every), like=in_pool)] if of_pool else []

@@ -14,18 +14,9 @@ from cuvee.config.opening import find_sampling, open_model
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 from cuvee.evaluate.generation import distinct_prompts, token_f1
+from cuvee.generate import judging
 from cuvee.generate.calls import Sampling
 from cuvee.generate.client import OpenedLLM
-from cuvee.generate.judging import (
-    LEAST,
-    MOST,
-    RUBRIC,
-    JudgedText,
-    Preference,
-    answer_prompts,
-    compare_texts,
-    judge_texts,
-)
 from cuvee.generate.ledger import Ledger
 from cuvee.inputs import read_text
 from cuvee.mix import Scored
@@ -43,7 +34,7 @@ def read_rubric(path: str | None, where: str = "evaluate.") -> str:
     Raises:
         InputError: the file cannot be read. ConfigError: it is empty.
     """
-    rubric = RUBRIC if path is None else read_text(Path(path))
+    rubric = judging.RUBRIC if path is None else read_text(Path(path))
     if not rubric.strip():
         raise ConfigError(f"{where}rubric {path}: is empty; say what a good answer is, or leave it out")
     return rubric
@@ -66,45 +57,42 @@ class Judge:
 
         A row without a verdict counts as the mean of the others; with too few of them the trial has failed.
         """
-        found = judge_texts(self.llm, self.ledger, self._show(trial), rubric=self.rubric, sampling=self.sampling)
-        verdicts = np.array([np.nan if each is None else each for each in found])
+        read = judging.judge_texts(self.llm, self.ledger, self._show(trial), rubric=self.rubric, sampling=self.sampling)
+        verdicts = np.array([np.nan if each is None else each for each in read])
         unread = int(np.isnan(verdicts).sum())
-        self.rows, self.unread = self.rows + len(found), self.unread + unread
-        if unread > _MOST_UNREAD * len(found):
-            reason = f"{unread} of {len(found)} replies of the judge hold no single number from 1 to 10"
+        self.rows, self.unread = self.rows + len(read), self.unread + unread
+        if unread > _MOST_UNREAD * len(read):
+            reason = f"{unread} of {len(read)} replies of the judge hold no single number from 1 to 10"
             return TrialFailure(cell=trial.cell, draw=trial.draw, stage="evaluate", reason=reason)
-        graded = (np.where(np.isnan(verdicts), np.nanmean(verdicts), verdicts) - LEAST) / (MOST - LEAST)
-        values = {"judge": Estimate(value=float(graded.mean()), n=len(found), settings={"without a verdict": unread})}
+        marks = np.where(np.isnan(verdicts), np.nanmean(verdicts), verdicts)
+        graded = (marks - judging.LEAST) / (judging.MOST - judging.LEAST)
+        values = {"judge": Estimate(value=float(graded.mean()), n=len(read), settings={"without a verdict": unread})}
         scores = replace(trial.scores, graded=graded, score="judge", values={**trial.scores.values, **values})
         return replace(trial, scores=scores)
 
-    def compare(self, outcomes: Sequence[Trial | TrialFailure], cell: Cell) -> Preference | None:
+    def compare(self, trials: Sequence[Trial], cell: Cell) -> judging.Preference | None:
         """The answers of a cell against those of real-only, of the first draw that has both; None without one."""
-        trials = [each for each in outcomes if isinstance(each, Trial)]
         real = {each.draw: each for each in trials if each.cell.kind == "real-only"}
         pair = next(((each, real[each.draw]) for each in trials if each.cell == cell and each.draw in real), None)
         if pair is None:
             return None
         ours, others = self._show(pair[0]), pair[1].scores.written
-        return compare_texts(self.llm, self.ledger, ours, others, rubric=self.rubric, sampling=self.sampling)
+        return judging.compare_texts(self.llm, self.ledger, ours, others, rubric=self.rubric, sampling=self.sampling)
 
-    def tell_agreement(self, outcomes: Sequence[Trial | TrialFailure]) -> str:
+    def tell_agreement(self, trials: Sequence[Trial]) -> str:
         """How the verdicts on all answers of trials go with token F1 against the real answers."""
         from scipy.stats import spearmanr
 
-        trials = [each for each in outcomes if isinstance(each, Trial)]
         verdicts = np.concatenate([trial.scores.per_item for trial in trials])
         f1 = np.array([token_f1(text.written, [text.reference]) for trial in trials for text in self._show(trial)])
         if not (np.ptp(verdicts) and np.ptp(f1)):
-            return (
-                f"The judge's {len(f1)} verdicts, or the answers' token F1, are all alike: nothing says if they agree."
-            )
+            return f"The judge's {len(f1)} verdicts, or the answers' token F1, are all alike: they cannot be compared."
         value = spearmanr(verdicts, f1).statistic
         return f"The judge's verdicts agree with token F1 by a rank correlation of {value:.2f} over {len(f1)} answers."
 
-    def _show(self, trial: Trial) -> list[JudgedText]:
+    def _show(self, trial: Trial) -> list[judging.JudgedText]:
         pairs = zip(self.shown, trial.scores.written, strict=True)
-        return [JudgedText(prompt=prompt, reference=known, written=text) for (prompt, known), text in pairs]
+        return [judging.JudgedText(prompt=prompt, reference=known, written=text) for (prompt, known), text in pairs]
 
 
 def _sample_least(part: LanguageModel) -> Sampling:
@@ -137,10 +125,10 @@ def make_scored(settings: ReaderConfig | JudgeConfig, ledger: Path, *, real: Cor
         with Ledger(ledger) as replies, open_model(part, "generation", where=where) as llm:
             if is_judge:
                 pairs = zip(prompts, targets, strict=True)
-                texts = [JudgedText(prompt=prompt, reference="", written=target) for prompt, target in pairs]
-                found = judge_texts(llm, replies, texts, rubric=rubric, sampling=sampling)
+                texts = [judging.JudgedText(prompt=prompt, reference="", written=target) for prompt, target in pairs]
+                found = judging.judge_texts(llm, replies, texts, rubric=rubric, sampling=sampling)
             else:
-                answers = answer_prompts(llm, replies, prompts, shown=shown, sampling=sampling)
+                answers = judging.answer_prompts(llm, replies, prompts, shown=shown, sampling=sampling)
                 both = zip(answers, targets, strict=True)
                 found = [None if answer is None else token_f1(answer, [target]) for answer, target in both]
         return np.array([np.nan if each is None else each for each in found])

@@ -1,17 +1,20 @@
-"""What a study leaves behind: advice, blend with its card, report, and a run in MLflow where it is tracked."""
+"""What a study leaves behind: advice, blend with its card, report, the model, and a run in MLflow if it is tracked."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import fmean
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import TypeAdapter
 
 from cuvee import records
 from cuvee._version import __version__
@@ -19,25 +22,29 @@ from cuvee.characters import to_html
 from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, FileGenerator
 from cuvee.config.reading import config_to_yaml
 from cuvee.config.schema import StudyConfig
+from cuvee.config.sections import PROBE
 from cuvee.corpus import Corpus
-from cuvee.errors import ConfigError, MissingDependency
+from cuvee.corpus.files import fill_folder, replace_text
+from cuvee.errors import ConfigError, MissingDependency, TrialsAwaited
 from cuvee.evaluate.generation import distinct_prompts
-from cuvee.fingerprint import hash_value
+from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.generate.pools import count_rejected
+from cuvee.hub import CARD_FILE
 from cuvee.masking import fill_variables, find_secrets, mask_secrets, redact_url, unset_variables
 from cuvee.measure import NOTES, Subject, map_pools, sample_rows, sample_subject
-from cuvee.mix import Blend
+from cuvee.mix import Blend, mix_corpora
 from cuvee.recommend import advice_to_json
-from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card
+from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card, render_model_card
 from cuvee.report.tables import Design, PoolFacts, RunRecord, list_findings
 from cuvee.store import SHOWN_OUTPUTS
 from cuvee.study.draws import write_draws
-from cuvee.study.grids import count_pool, list_shares, tell_short_labels
+from cuvee.study.grids import count_pool, list_shares, rows_at_hand, tell_short_labels
 from cuvee.study.pools import PooledStudy
 from cuvee.study.prepare import Study
-from cuvee.study.running import grid_recipes, make_mixing
+from cuvee.study.running import NUMBERS, grid_recipes, make_mixing
 from cuvee.study.status import LAST, TRACK, account_folder
 from cuvee.study.trials import confirmed_cells
+from cuvee.train import TRAINERS, train_model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -187,27 +194,20 @@ def _write_card(done: FinishedStudy, cell: records.Cell, blend: Blend) -> str:
             kept=len(pool.corpus),
         )
         prints["pool"] = pool.corpus.fingerprint
+    facts = tell_facts(study, study.config.name, "cuvee run study.yaml", prints)
+    weights, advice, held = blend.weighing if blend.is_weighted else "", done.advice, blend.composition
     return render_card(
-        tell_facts(study, study.config.name, "cuvee run study.yaml", prints),
-        blend.composition,
-        advice=done.advice,
-        synthetic=synthetic,
-        measurement=measurement,
-        notes=NOTES,
-        weights=blend.weighing if blend.is_weighted else "",
+        facts, held, advice=advice, synthetic=synthetic, measurement=measurement, notes=NOTES, weights=weights
     )
 
 
 def tell_facts(study: Study, name: str, command: str, fingerprints: Mapping[str, str]) -> CardFacts:
     """What every card of a study says: ``name`` is that of what the card is about, ``command`` makes it again."""
-    config = study.config
+    config, card = study.config, study.config.card
+    again = Reproduction(command=command, seed=config.seed, fingerprints=fingerprints)
+    spoken, terms = card.languages, card.licences()
     return CardFacts(
-        name=name,
-        version=__version__,
-        task=config.task,
-        languages=config.card.languages,
-        licences=config.card.licences(),
-        reproduction=Reproduction(command=command, seed=config.seed, fingerprints=fingerprints),
+        name=name, version=__version__, task=config.task, languages=spoken, licences=terms, reproduction=again
     )
 
 
@@ -218,10 +218,7 @@ def average_written(trials: Sequence[records.Trial]) -> dict[records.Cell, dict[
         for name, estimate in trial.scores.values.items():
             if name.startswith(_WRITTEN):
                 found.setdefault(trial.cell, {}).setdefault(name.removeprefix(_WRITTEN), []).append(estimate.value)
-    return {
-        cell: {name: math.fsum(values) / len(values) for name, values in numbers.items()}
-        for cell, numbers in found.items()
-    }
+    return {cell: {name: fmean(values) for name, values in numbers.items()} for cell, numbers in found.items()}
 
 
 def gather_outputs(done: FinishedStudy) -> tuple[list[str], list[list[str]]]:
@@ -319,13 +316,8 @@ def _tell_pool(level: records.Level, parts: Sequence[PooledStudy], subject: Subj
     told += [(p.study, tell_short_labels(p.study, level, count_pool(p.pools[level].corpus))) for p in parts]
     notes = (f"{study.fold_name}{note}" for study, note in told if note)
     read = [part.pools[level].read for part in parts]
-    return PoolFacts(
-        samples=sample_rows(subject),
-        rejected=rejected,
-        kept=sum(len(part.pools[level].corpus) for part in parts),
-        read=None if None in read else sum(each or 0 for each in read),
-        note="; ".join(notes),
-    )
+    kept, came = sum(len(part.pools[level].corpus) for part in parts), None if None in read else sum(filter(None, read))
+    return PoolFacts(samples=sample_rows(subject), rejected=rejected, kept=kept, read=came, note="; ".join(notes))
 
 
 def _tell_settings(done: FinishedStudy) -> dict[str, str]:
@@ -346,6 +338,106 @@ def _tell_settings(done: FinishedStudy) -> dict[str, str]:
         "real rows" + (" a label" if config.task == "classification" else ""): ", ".join(map(str, study.row_counts)),
         "trainer and loss of every cell": "; ".join(each.fit(study).name for each in grid_recipes(study)),
     }
+
+
+# --- the model of what the advice says ---
+MODEL, KEY_FILE = "model", "model.json"  # of the run folder: the model, and the key of its making
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Winner:
+    """The model of a study.
+
+    Attributes:
+        folder: that it lies in.
+        cell: whose synthetic rows it is trained on; None where on real rows alone.
+        real, synthetic: rows that it is trained on.
+        said: which rows these are, and what the advice is.
+    """
+
+    folder: Path
+    cell: records.Cell | None
+    real: int
+    synthetic: int
+    said: str
+
+
+def find_advised(advice: records.Advice) -> records.Cell | None:
+    """The blend that is advised, or that the evidence leans to; None for the real rows alone."""
+    if advice.decision == "use":
+        return None if advice.best is None else advice.best.cell
+    leans = advice.decision == "underpowered" and advice.lean is not None and advice.lean.gain > 0
+    return advice.lean.cell if leans and advice.lean is not None else None
+
+
+def train_advised(made: PooledStudy, advice: records.Advice) -> Winner:
+    """Train the model into ``model/`` of the run folder, unless it lies there already.
+
+    It is trained on the real rows that are not in the locked test, and on as many synthetic rows for each of them as
+    the advised blend has, or all that the pool holds. A trainer of the user's own is handed the validation rows
+    instead, for early stopping.
+
+    Raises:
+        TrialsAwaited: it is to be trained elsewhere.
+        CuveeError: training failed, or the model cannot be kept.
+    """
+    study, cell = made.study, find_advised(advice)
+    recipe, seed = grid_recipes(study)[0].fit(study), derive_seed(study.config.seed, MODEL)
+    is_own = recipe.trainer not in TRAINERS or recipe.program is not None
+    real, validation = study.split.at_hand or study.train, study.split.validation
+    real = rows = real if is_own else real.joined(validation)
+    if cell is not None:
+        pool = rows_at_hand(made.pools[made.find_level(cell)].corpus)
+        share = None if cell.whole else cell.share
+        amount: Literal["all"] | None = "all" if cell.whole else None
+        rows = mix_corpora(real, pool, share=share, amount=amount, seed=seed, allow_fewer=True).corpus
+    settings, synthetic = recipe.make_settings(recipe.steps, seed), len(rows) - len(real)
+    said = _tell_rows(study, cell, len(real), synthetic, with_validation=not is_own)
+    found = Winner(folder=study.folder.path / MODEL, cell=cell, real=len(real), synthetic=synthetic, said=said)
+    told = [rows.fingerprint, asdict(settings), study.encoder.hash, NUMBERS, *recipe.code, said, advice_to_json(advice)]
+    key = hash_value(told)
+    known = study.folder.read_json(KEY_FILE, TypeAdapter(str), "the model is trained again")
+    if known == key and found.folder.is_dir():
+        return found
+    work = None if recipe.program is None else study.folder.path.resolve() / "trials" / f"model-{key[:12]}"
+    with study.stages.stage("model", "steps") as progress:
+        try:
+            predictor = train_model(
+                rows,
+                settings=settings,
+                encoder=study.encoder,
+                validation=validation if is_own else None,
+                progress=lambda done, total, _loss: progress(done, total),
+                folder=work,
+            )
+        except TrialsAwaited as exc:
+            raise TrialsAwaited(
+                f"the model is trained elsewhere: let {work} have a folder model, then run the same command again"
+            ) from exc
+        with fill_folder(found.folder, replaces=lambda _: True) as target:
+            predictor.save(target)
+            # a program's line and its folder tell of a machine
+            taken = {name: value for name, value in asdict(predictor.settings).items() if name != "program"}
+            base = study.encoder.name if recipe.trainer == PROBE else ""
+            facts = tell_facts(study, f"{study.config.name} model", "cuvee train RUN", {"the rows": rows.fingerprint})
+            card = render_model_card(facts, rows, taken, base=base, advice=advice, said=said)
+            replace_text(target / CARD_FILE, card)
+        study.folder.save_text(KEY_FILE, f'"{key}"')
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+    return found
+
+
+def _tell_rows(study: Study, cell: records.Cell | None, real: int, synthetic: int, *, with_validation: bool) -> str:
+    beside = " and validation" if with_validation else ""
+    locked = f"; the {len(study.split.test)} rows of the locked test are not among them"
+    if cell is None:
+        return f"Trained on all {real} real rows for training{beside}{locked}. There are no synthetic rows."
+    return (
+        f"Trained on all {real} real rows for training{beside}{locked}, and on {synthetic} synthetic rows "
+        f"({synthetic / real:.3g}x) of {cell.name}, or as many as its pool holds. The study tried this blend beside "
+        f"{len(study.train)} real rows: with more of them its gain may be smaller."
+    )
 
 
 # --- MLflow: nothing leaves this machine unless the URI says so ---

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import numpy as np
 
@@ -36,9 +37,8 @@ from cuvee.recommend.confirming import find_level, plan_looks
 from cuvee.records import UNORDERED, TrialFailure, Usage
 from cuvee.store import RunFolder
 from cuvee.study.crossfit import name_items, open_folds
-from cuvee.study.dials import language_model, make_dials, open_llm
 from cuvee.study.draws import bound_draws, choose_draws, find_spreads, is_open, save_draws, write_draws
-from cuvee.study.generation import ATTEMPTS, count_requests, make_spec
+from cuvee.study.generation import ATTEMPTS, count_requests, language_model, make_dials, make_spec, open_llm
 from cuvee.study.grids import PlannedGrid, plan_grids, split_draws, tell_short_labels
 from cuvee.study.judge import read_rubric
 from cuvee.study.prepare import FRESH, Study
@@ -50,6 +50,7 @@ _RUNS, _RUN = 4, 10  # requests: runs of neighbours, which a server answers fast
 _WARMING = 5  # each so many is sent before the others are timed: a server answers its first requests more slowly
 _TRIALS, _LONGEST_S = 3, 10.0  # a quick trial is run again, since the first one loads what all others share
 _TEXTS = 64
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,12 +211,9 @@ def plan_study(
         ValueError: the spread or the disagreement is out of range, or both spread and pilot are given.
     """
     spreads, settings = find_spreads(spread, pilot), make_config(config)
-    with (
-        TemporaryDirectory(prefix="cuvee-plan-") as folder,
-        RunFolder(folder) as empty,
-        open_folds(settings, empty, Stages()) as studies,
-    ):
-        return _Planner(studies).plan(settings, ask=ask, spreads=spreads, disagreement=disagreement)
+    with TemporaryDirectory(prefix="cuvee-plan-") as folder, RunFolder(folder) as empty:
+        with open_folds(settings, empty, Stages(), None) as studies:
+            return _Planner(studies).plan(settings, ask=ask, spreads=spreads, disagreement=disagreement)
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -253,19 +251,13 @@ class _Planner:
         time = self._time_study(stages, usage, sample, workers or 1)
         held_out = sum(len(each.split.test) for each in self.studies)
         power = partial(plan_power, disagreement=disagreement, alpha=given.advice.alpha)
-        prices = find_prices(given.generator)
-        cost = None if prices is None else prices.cost(usage.prompt_tokens, usage.completion_tokens)
-        train, validation = len(study.train), len(study.split.validation)
+        cost, currency = _price(given.generator, usage)
+        most, train, validation = usage.requests * ATTEMPTS, len(study.train), len(study.split.validation)
+        llm = LLMPlan(dials=dials, usage=usage, most_requests=most, cost=cost, currency=currency)
         return StudyPlan(
             name=given.name,
             rows=RowPlan(train=train, validation=validation, held_out=held_out, folds=folds),
-            llm=LLMPlan(
-                dials=dials,
-                usage=usage,
-                most_requests=usage.requests * ATTEMPTS,
-                cost=cost if isinstance(given.generator, EndpointGenerator) else 0.0,
-                currency="" if prices is None else prices.currency,
-            ),
+            llm=llm,
             trials=tuple(stages),
             workers=workers,
             time=time,
@@ -273,7 +265,7 @@ class _Planner:
             notes=(
                 *self._tell_limits(held_out),
                 *self._tell_judge(stages),
-                *_compare_budget(given.generator, "generator", usage, cost),
+                *_compare_budget(given.generator, "generator", usage),
                 *self.notes,
             ),
         )
@@ -286,17 +278,13 @@ class _Planner:
         asked = round(sum(s.trials * len(split.test if s.stage == "confirm" else split.validation) for s in stages))
         asked += 2 * len(split.test) * any(stage.stage == "confirm" for stage in stages)  # pairs, in both orders
         rows = zip(split.validation.prompts, split.validation.targets, strict=True)
-        letters = len(read_rubric(evaluate.rubric)) + _mean(len(prompt) + 2 * len(target) for prompt, target in rows)
-        usage = Usage(
-            requests=asked, prompt_tokens=round(asked * letters / LETTERS_A_TOKEN), completion_tokens=4 * asked
-        )
-        prices = find_prices(evaluate.judge)
-        cost = None if prices is None else prices.cost(usage.prompt_tokens, usage.completion_tokens)
-        told = "no cost: give evaluate.judge.prices" if prices is None else f"{cost:.2f} {prices.currency}"
-        note = (
-            f"the judge is asked {asked:,} times, about {usage.tokens:,} tokens ({told}), and its time is not counted"
-        )
-        return [note, *_compare_budget(evaluate.judge, "evaluate.judge", usage, cost)]
+        each = len(read_rubric(evaluate.rubric)) + _mean(len(prompt) + 2 * len(target) for prompt, target in rows)
+        usage = Usage(requests=asked, prompt_tokens=round(asked * each / LETTERS_A_TOKEN), completion_tokens=4 * asked)
+        cost, currency = _price(evaluate.judge, usage)
+        told = "no cost: give evaluate.judge.prices" if cost is None else f"{cost:.2f} {currency}"
+        tokens = usage.tokens
+        note = f"the judge is asked {asked:,} times, about {tokens:,} tokens ({told}), and its time is not counted"
+        return [note, *_compare_budget(evaluate.judge, "evaluate.judge", usage)]
 
     # --- requests ---
     def _plan_dial(self, settings: DialConfig, dial: Dial) -> tuple[DialPlan, list[Request]]:
@@ -317,11 +305,8 @@ class _Planner:
             drafts = sum(slot.draft is not None and slot.parent is None for slot in slots)
             rows = len(slots) / max(1, count_requests(study, slots) - drafts)
             written = min(sample[0].sampling.max_tokens, (answer / LETTERS_A_TOKEN + 1) * rows)
-            return Usage(
-                requests=requests,
-                prompt_tokens=round(letters / LETTERS_A_TOKEN * requests),
-                completion_tokens=round(written * requests),
-            )
+            asked, answered = round(letters / LETTERS_A_TOKEN * requests), round(written * requests)
+            return Usage(requests=requests, prompt_tokens=asked, completion_tokens=answered)
 
         usage, fresh_usage = estimate(slots, _count_lists(settings, len(wanted.strata))), estimate(confirm)
         return DialPlan(dial=dial.name, levels=tuple(names), draws=draws, usage=usage, confirm=fresh_usage), sample
@@ -332,8 +317,7 @@ class _Planner:
         api = "completions" if isinstance(generator, EmbeddedGenerator) else generator.api
         writer, requests = PromptWriter(study.train, make_spec(study, []), api), list[Request]()
         starts = np.linspace(0, max(0, len(slots) - _RUN), _RUNS, dtype=int).tolist()
-        for place in sorted({start + i for start in starts for i in range(min(_RUN, len(slots)))}):
-            slot = slots[place]
+        for slot in [slots[i] for i in range(len(slots)) if any(start <= i < start + _RUN for start in starts)]:
             source = study.train.texts[writer.strata[slot.label].rows[0]]
             if slot.parent is not None:
                 requests.append(writer.ask(slot, 0, step="paraphrase", source=source).request)
@@ -381,12 +365,9 @@ class _Planner:
             return
         main, took = grids[0], {(r.trainer, r.loss): self.each.get(r.name, 0.0) for r in grid_recipes(study)}
         firsts = [item.cell for draws in split_draws(grids)[1:2] for item in draws]
-        chosen = choose_draws(
-            config,
-            draw=math.fsum(took[cell.trainer, cell.loss] for cell in firsts) if self.each else None,
-            confirmation=took[main.trainer, main.loss] * main.count_confirmation(),
-        )
-        save_draws(study.folder, chosen)
+        draw = math.fsum(took[cell.trainer, cell.loss] for cell in firsts) if self.each else None
+        last = took[main.trainer, main.loss] * main.count_confirmation()
+        save_draws(study.folder, choose_draws(config, draw=draw, confirmation=last))
         fewest, most = (write_draws(config, numbers) for numbers in bound_draws(config))
         self.notes.append(
             f"draws: {write_draws(config, study.draws, study.real_draws)}, by the trials timed here; the run times its "
@@ -412,9 +393,7 @@ class _Planner:
             took = self._attempt(what, partial(_time_trial, self.study, grid, recipe))
             self.each |= {} if took is None else {recipe.name: took}
 
-    def _time_study(
-        self, stages: Sequence[TrialPlan], usage: Usage, sample: Sequence[Request], rounds: int
-    ) -> TimePlan:
+    def _time_study(self, stages: list[TrialPlan], usage: Usage, sample: list[Request], rounds: int) -> TimePlan:
         """The time of all parts, ``rounds`` trials at once; the sample of requests and some texts are timed."""
         self.notes.append(
             "loading, reading files, measuring, statistics and the report are in no estimate; one trial and one batch "
@@ -427,18 +406,12 @@ class _Planner:
             one = self._attempt("generating", partial(_time_request, study, sample)) if sample else None
             generating = None if one is None else usage.requests * one
             if not sample:
-                self.notes.append(
-                    "the time of generating is not known: --ask sends one batch of requests to the endpoint"
-                )
+                self.notes.append("the time of generating is not known: --ask sends a few requests to the endpoint")
         rows = len(study.train) + len(split.validation) + len(split.test) + len(read_passages(self.config.evaluate))
         texts = self.folds * (rows + sum(has.rows for has in self.levels.values() if study.ready_made)) + usage.requests
         text = self._attempt("embedding", partial(_time_text, study))
-        return TimePlan(
-            trials=math.fsum(known) if known else None,
-            each=self.each,
-            generating=generating,
-            embedding=None if text is None else texts * text,
-        )
+        trials, embedding = math.fsum(known) if known else None, None if text is None else texts * text
+        return TimePlan(trials=trials, each=self.each, generating=generating, embedding=embedding)
 
     # --- power and notes ---
     def _plan_power(self, grid: PlannedGrid, power: Callable[..., float], spread: float, held_out: int) -> PowerPlan:
@@ -464,32 +437,27 @@ class _Planner:
     def _tell_limits(self, held_out: int) -> list[str]:
         """What the numbers rest on and leave out."""
         study, config, generator = self.study, self.config, self.config.generator
-        notes = [short for level, has in self.levels.items() if (short := tell_short_labels(study, level, has))]
-        if self.folds > 1:
-            notes.append(
-                f"cross-fitted: requests, tokens, cost, trials and time are those of {self.folds} folds; each has "
-                f"{len(study.train)} training and {len(study.split.validation)} validation rows, and together they "
-                f"hold out all {held_out} real rows once, in place of a locked test"
-            )
-        if study.ready_made:
-            notes.append("pools are files: filters may leave fewer rows than they hold, and fewer blocks")
-            few = [level.key for level, has in self.levels.items() if not has.blocks and level.dial != UNORDERED]
-            if few:
-                rows, share = sum(study.block_rows().values()), config.mix.shape_share
-                notes.append(
-                    f"no shape is tested over levels without two blocks of {rows} rows ({', '.join(few)}): lower "
-                    f"mix.shape_share {share:g} or split.rows_per_label, or give larger files"
-                )
-        else:
-            notes.append(f"tokens: {LETTERS_A_TOKEN:g} letters each, as in English; answers as long as the real rows")
-            notes.append("answers that cannot be used are asked for again, and are not among requests, tokens and cost")
-        if config.search.kind == "adaptive":
-            notes.append("the search chooses how often blends are drawn; all draws go to baselines and shape test")
-        if isinstance(generator, EndpointGenerator) and generator.prices is None:
-            notes.append("no cost: give generator.prices")
-        if any(settings.target is not None for settings in config.dials):
-            notes.append("a dial with a target is searched: it may ask for fewer of its levels, and trains on one")
-        return notes
+        shape = config.mix.shape_share
+        few = [level.key for level, has in self.levels.items() if not has.blocks and level.dial != UNORDERED]
+        told = {
+            f"cross-fitted: requests, tokens, cost, trials and time are those of {self.folds} folds; each has "
+            f"{len(study.train)} training and {len(study.split.validation)} validation rows, and together they "
+            f"hold out all {held_out} real rows once, in place of a locked test": self.folds > 1,
+            "pools are files: filters may leave fewer rows than they hold, and fewer blocks": study.ready_made,
+            f"no shape is tested over levels without two blocks of {sum(study.block_rows().values())} rows "
+            f"({', '.join(few)}): lower mix.shape_share {shape:g} or split.rows_per_label, or give larger files": few,
+            f"tokens: {LETTERS_A_TOKEN:g} letters each, as in English; answers as long as the real rows": self.made,
+            "answers that cannot be used are asked for again, and are not among requests, tokens and cost": self.made,
+            "the search chooses how often blends are drawn; all draws go to baselines and shape test": (
+                config.search.kind == "adaptive"
+            ),
+            "no cost: give generator.prices": isinstance(generator, EndpointGenerator) and generator.prices is None,
+            "a dial with a target is searched: it may ask for fewer of its levels, and trains on one": any(
+                settings.target for settings in config.dials
+            ),
+        }
+        short = (tell_short_labels(study, level, has) for level, has in self.levels.items())
+        return [*filter(None, short), *(note for note, holds in told.items() if holds)]
 
 
 def _count_lists(settings: DialConfig, strata: int) -> int:
@@ -502,17 +470,33 @@ def _count_lists(settings: DialConfig, strata: int) -> int:
     return 0
 
 
-def _compare_budget(part: Generator, where: str, usage: Usage, cost: float | None) -> list[str]:
+def _price(part: Generator, usage: Usage) -> tuple[float | None, str]:
+    """What so many tokens cost, and the currency; None without prices, 0 where all is written on this machine."""
+    if not isinstance(part, EndpointGenerator):
+        return 0.0, ""
+    prices = find_prices(part)
+    if prices is None:
+        return None, ""
+    return prices.cost(usage.prompt_tokens, usage.completion_tokens), prices.currency
+
+
+def _compare_budget(part: Generator, where: str, usage: Usage) -> list[str]:
     """Which budgets the plan would pass, with the numbers; a run stops there."""
     if not isinstance(part, EndpointGenerator):
         return []
-    wanted = {"requests": usage.requests, "tokens": usage.tokens, "cost": cost or 0.0}
+    tokens, cost = usage.tokens, _price(part, usage)[0] or 0.0
     return [
-        f"{where}.budget.{name} is {most:,.10g}, and the plan takes about {wanted[name]:,.6g}: the run would stop "
-        "there; raise it, or ask for fewer levels, draws or rows"
-        for name, most in part.budget
-        if most is not None and wanted[name] > most
+        f"{where}.budget.{name} is {most:,.10g}, and the plan takes about {wanted:,.6g}: the run would stop there; "
+        "raise it, or ask for fewer levels, draws or rows"
+        for (name, most), wanted in zip(part.budget, (usage.requests, tokens, cost), strict=True)
+        if most is not None and wanted > most
     ]
+
+
+def _time(work: Callable[[], T]) -> tuple[T, float]:
+    """What comes of some work, and its seconds."""
+    begun = time.perf_counter()
+    return work(), time.perf_counter() - begun
 
 
 def _time_request(study: Study, sample: Sequence[Request]) -> float:
@@ -521,9 +505,7 @@ def _time_request(study: Study, sample: Sequence[Request]) -> float:
     timed = [request for request in sample if request not in warming] or warming
     with open_llm(study) as llm, Ledger() as ledger, llm.open_client(llm.endpoint, ledger) as client:
         client.answer_requests(list(warming))
-        begun = time.perf_counter()
-        answers = client.answer_requests(list(timed))
-        took = time.perf_counter() - begun
+        answers, took = _time(lambda: client.answer_requests(list(timed)))
     failed = [answer for answer in answers if isinstance(answer, Failure)]
     if failed:
         raise CuveeError(f"{len(failed)} of {len(answers)} requests failed: {failed[0].message}")
@@ -535,9 +517,7 @@ def _time_text(study: Study) -> float:
     encoder, texts = build_encoder(study.config.encoder), study.train.texts
     encoder.encode(texts[:1])
     part = [texts[i % len(texts)] for i in range(_TEXTS)]
-    begun = time.perf_counter()
-    encoder.encode(part)
-    return (time.perf_counter() - begun) / len(part)
+    return _time(lambda: encoder.encode(part))[1] / len(part)
 
 
 def _time_trial(study: Study, grid: PlannedGrid, recipe: Recipe) -> float:
@@ -570,10 +550,9 @@ def _time_trial(study: Study, grid: PlannedGrid, recipe: Recipe) -> float:
     with open_trials(study, pools, [recipe], stage="timing") as runner:
         while not took or (len(took) < _TRIALS and sum(took) < _LONGEST_S):
             # a draw of its own: what the folder holds is not run again
-            draw = replace(item.draw, training=FRESH + len(took))
-            begun = time.perf_counter()
-            (outcome,) = runner.run([PlannedTrial(cell=cell, draw=draw)])
-            took.append(time.perf_counter() - begun)
+            trial = PlannedTrial(cell=cell, draw=replace(item.draw, training=FRESH + len(took)))
+            (outcome,), spent = _time(partial(runner.run, [trial]))
+            took.append(spent)
             if isinstance(outcome, TrialFailure):
                 raise CuveeError(outcome.reason)
     return min(took)
@@ -586,8 +565,5 @@ def _stand_in_pool(study: Study, blocks: int) -> Corpus:
         mine.setdefault(name, []).append(row)
     block = [mine[name][i % len(mine[name])] for name, count in study.block_rows().items() for i in range(count)]
     pool = study.train.take(block * blocks)
-    return pool.with_columns(
-        id=[f"timing-{i}" for i in range(len(pool))],
-        origin=["synthetic"] * len(pool),
-        block=np.repeat(np.arange(blocks, dtype=np.int32), len(block)),
-    )
+    ids, numbers = [f"timing-{i}" for i in range(len(pool))], np.repeat(np.arange(blocks, dtype=np.int32), len(block))
+    return pool.with_columns(id=ids, origin=["synthetic"] * len(pool), block=numbers)

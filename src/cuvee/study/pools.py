@@ -17,7 +17,7 @@ from cuvee.config.sections import ExecuteConfig
 from cuvee.corpus import Corpus, count_strata, label_strata, load_corpus, row_names, written_from
 from cuvee.defects import longest_answer
 from cuvee.encoders import WorkerPool, load_encoder
-from cuvee.errors import InputError
+from cuvee.errors import InputError, naming
 from cuvee.execute import StageCounter, open_executor
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.inputs import read_prompts
@@ -35,8 +35,7 @@ _FOREIGN = "has a label the real data lacks"
 
 def read_pools(study: Study, progress: StageCounter) -> dict[Level, StoredPool]:
     """Pools from files: checked against the real labels, filtered, cut into draws."""
-    held_out, sources = study.held_out_texts(), study.held_out_sources()
-    filters = [_make_filter(study, settings, held_out, sources) for settings in study.config.filters]
+    filters = [_make_filter(study, settings) for settings in study.config.filters]
     ranks: Counter[str] = Counter()
     pools: dict[Level, StoredPool] = {}
     for number, file in enumerate(study.config.pools, start=1):
@@ -64,13 +63,9 @@ def _join_pools(study: Study, level: Level, pools: Sequence[StoredPool], filters
     again = () if needed is None else filters
     once = mix.apply_filters(joined, [mix.Dedupe(), *again], encode=study.encoder.encode, needed=needed)
     made = _cut_draws(study, once.corpus)
-    return StoredPool(
-        level=level,
-        corpus=made.with_columns(level=[level.name] * len(made)),
-        rejected=once.rejected,
-        note=f"{len(made)} of the {len(joined)} rows of {len(parts)} pools, each text once",
-        read=len(joined),
-    )
+    note = f"{len(made)} of the {len(joined)} rows of {len(parts)} pools, each text once"
+    rows = made.with_columns(level=[level.name] * len(made))
+    return StoredPool(level=level, corpus=rows, rejected=once.rejected, note=note, read=len(joined))
 
 
 def _find_needed(study: Study, key: str) -> mix.Needed | None:
@@ -91,10 +86,8 @@ def check_files(study: Study) -> dict[Level, LevelRows]:
     """
     found, needed = dict[Level, LevelRows](), study.block_rows()
     for number, file in enumerate(study.config.pools):
-        try:
+        with naming(f"pools.{number}"):
             strata = label_strata(_load_pool(study, file))
-        except InputError as exc:
-            raise InputError(f"pools.{number}: {exc}") from exc
         counts = Counter(strata)
         most = min((counts[label] // rows for label, rows in needed.items() if rows), default=0)
         blocks = range(min(most, study.most_blocks)) if most > 1 else range(0)
@@ -108,9 +101,7 @@ def check_files(study: Study) -> dict[Level, LevelRows]:
     return found
 
 
-def _make_filter(
-    study: Study, settings: generators.FilterConfig, held_out: Sequence[str], sources: Sequence[str]
-) -> mix.Filter:
+def _make_filter(study: Study, settings: generators.FilterConfig) -> mix.Filter:
     texts = study.train.texts
     if isinstance(settings, generators.DedupeConfig):
         return mix.Dedupe(against=study.train.prompts if settings.against_real else (), near=settings.near)
@@ -118,9 +109,8 @@ def _make_filter(
         prompts = read_prompts(Path(settings.prompts)) if settings.prompts else ()
         return mix.Degenerate(reference=texts if settings.reference else (), prompts=prompts)
     if isinstance(settings, generators.LeakConfig):
-        return mix.Leak(
-            held_out=held_out, reference=texts, sources=sources, names=study.held_out_names, whole=settings.whole
-        )
+        held_out, sources, names = study.held_out_texts(), study.held_out_sources(), study.held_out_names
+        return mix.Leak(held_out=held_out, reference=texts, sources=sources, names=names, whole=settings.whole)
     if isinstance(settings, generators.AgreementConfig):
         return mix.Agreement(train=study.train, threshold=settings.threshold, top=settings.top, seed=study.config.seed)
     if isinstance(settings, generators.FewerPerClusterConfig):
@@ -178,10 +168,7 @@ def _load_pool(study: Study, file: generators.PoolFile) -> Corpus:
         )
     without = corpus.table["context"].null_count
     if without and config.task == "generation" and None not in study.train.contexts:
-        raise InputError(
-            f"{file.path}: {without} of {len(corpus)} rows have no context, and all real rows have one; name its "
-            "column with context under pools, or drop these rows"
-        )
+        raise InputError(f"{file.path}: {without} rows have no context, as real rows do; name its column with context")
     return corpus.with_columns(origin=["synthetic"] * len(corpus), dial=[file.dial] * len(corpus))
 
 
@@ -215,11 +202,9 @@ def _select_levels(
         named = f"draw {block}" if block < FRESH else f"draw {block - FRESH} of the confirmation"
         rows = {label: min(rows, has[label]) for label, rows in study.block_rows().items() if has[label]}
         seed = derive_seed(study.config.seed, "select", file.dial, block)
-        try:
+        with naming(f"{file.path}, {named}"):
             selector = mix.Selector(drawn, study.encoder.encode(drawn.texts), rows, seed=seed)
             found = selector.levels(select.levels, select.metric)
-        except InputError as exc:
-            raise InputError(f"{file.path}, {named}: {exc}") from exc
         for part, selection in zip(parts, found, strict=True):
             part.append(selection.corpus)
         if notes := {selection.note for selection in found if selection.note}:
@@ -244,8 +229,8 @@ def make_pools(study: Study) -> dict[Level, StoredPool]:
         parts = []
         for settings, dial in study_dials(study):
             draws = range(study.draws_of(settings))
-            levels = wanted_levels(study, settings, dial, draws, progress)
-            parts.append(DialPart(settings=settings, dial=dial, levels=levels, blocks=draws))
+            part = DialPart(settings=settings, dial=dial, levels=dial.levels, blocks=draws)
+            parts.append(replace(part, levels=wanted_levels(study, part, progress)))
         pools = {pool.level: pool for pool in generate_levels(study, parts, progress)}
         note_failed(study, pools.values())
     return pools
@@ -350,21 +335,16 @@ def _measure_pools(made: PooledStudy) -> dict[str, Measurement]:
     _note_left_out(made)
     texts = sum(len(c) for c in corpora.values()) + len(held_out)
     with study.stages.stage("measure", "pools") as progress, open_workers(study.config.execute, texts) as workers:
+        seed = study.config.seed
+        same = [rows, study.train.fingerprint, study.encoder.hash, seed, held_out]
         encoder = study.encoder if workers is None else load_encoder(study.config.encoder, workers=workers)
         for number, (name, corpus) in enumerate(corpora.items(), start=1):
-            key = hash_value(
-                [corpus.fingerprint, rows, study.train.fingerprint, study.encoder.hash, study.config.seed, held_out]
-            )
+            key = hash_value([corpus.fingerprint, *same])
             found = study.folder.load_measurement(name, key)
             if found is None:
+                most = None if name == REAL else min(rows, len(corpus))
                 found = measure_corpus(
-                    corpus,
-                    against=study.train,
-                    held_out=held_out,
-                    encoder=encoder,
-                    name=name,
-                    rows=None if name == REAL else min(rows, len(corpus)),
-                    seed=study.config.seed,
+                    corpus, against=study.train, held_out=held_out, encoder=encoder, name=name, rows=most, seed=seed
                 )
                 study.folder.save_measurement(name, found, key)
             measured[name] = found

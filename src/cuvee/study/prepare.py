@@ -15,27 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.config.dials import DialConfig
-from cuvee.config.generators import FileGenerator
-from cuvee.config.reading import config_to_yaml
 from cuvee.config.schema import DataConfig, StudyConfig
 from cuvee.config.sections import list_sizes
-from cuvee.corpus import (
-    Corpus,
-    LockedTest,
-    Split,
-    Task,
-    count_strata,
-    distinct_sources,
-    few_shot_sets,
-    load_corpus,
-    normalise_text,
-    row_names,
-    split_corpus,
-)
+from cuvee.corpus import Corpus, Task, count_strata, load_corpus, normalise_text
 from cuvee.corpus.formats import read_table
+from cuvee.corpus.splits import LockedTest, Split, distinct_sources, few_shot_sets, row_names, split_corpus
 from cuvee.corpus.table import filled_strings
 from cuvee.encoders import Encoder, load_encoder
-from cuvee.errors import InputError
+from cuvee.errors import InputError, naming
 from cuvee.execute import Stages
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.generate.dials import Dial, Slot
@@ -157,7 +144,7 @@ class Study:
     @property
     def ready_made(self) -> bool:
         """Whether pools are files."""
-        return isinstance(self.config.generator, FileGenerator)
+        return self.config.ready_made
 
     @property
     def draws(self) -> DrawNumbers:
@@ -256,48 +243,23 @@ class RealData:
     fingerprint: str
 
 
-def settle_study(
-    config: StudyConfig,
-    folder: RunFolder,
-    stages: Stages,
-    *,
-    data: RealData,
-    split: Split,
-    whole: StudyConfig,
-    fold: int | None,
-) -> Study:
-    """A study of data that is split already, or of one fold: its run folder checked, its encoder loaded.
-
-    Args:
-        config: what this study goes by.
-        folder: its run folder.
-        stages: of the run.
-        data: all real rows.
-        split: how they are split here.
-        whole: the config as it was given, which the folder keeps.
-        fold: the fold that is held out, from 1; None where there is one split.
+def settle_study(study: Study, data: RealData) -> Study:
+    """A study, or a fold of one, that can begin: its run folder checked, its training rows free of held-out texts.
 
     Raises:
-        InputError, RunFolderMismatch, MissingDependency: before anything is spent.
+        InputError, RunFolderMismatch: before anything is spent.
     """
+    config, folder = study.config, study.folder
     cut = config.split.model_dump() | {"rows_per_label": largest_size(config)}
-    if config.split.crossfit is None:
+    if study.fold is None:
         del cut["crossfit"]  # older run folders know no such key
-    is_cut_anew = folder.check_identity(
-        {
-            "data": data.fingerprint,
-            "split": hash_value(cut if fold is None else cut | {"fold": fold}),
-            "seeds": str(config.seed),
-        }
-    )
-    if is_cut_anew:
-        stages.listener.noted(f"{folder.path}: the split is another one than before; nothing was trained yet on that")
-    encoder = load_encoder(config.encoder)
-    study = Study(config=config, folder=folder, stages=stages, split=split, encoder=encoder, fold=fold)
+    else:
+        cut["fold"] = study.fold
+    if folder.check_identity({"data": data.fingerprint, "split": hash_value(cut), "seeds": str(config.seed)}):
+        study.note(f"{folder.path}: the split is another one than before; nothing was trained yet on that")
     study = replace(study, split=_drop_overlap(study))
     study = replace(study, few_shot_sets=_take_few_shot_sets(config, study.train))
     _check_sizes(study)
-    folder.save_text("study.yaml", config_to_yaml(whole))
     return study
 
 
@@ -312,10 +274,8 @@ def _take_few_shot_sets(config: StudyConfig, train: Corpus) -> dict[int, Corpus]
     sizes = [size for size in list_sizes(config.split.rows_per_label)[1:] if size != "all"]
     if not sizes:
         return {}
-    try:
+    with naming(f"split.rows_per_label {sizes}"):
         made = few_shot_sets(train, sizes, seed=config.seed)
-    except InputError as exc:
-        raise InputError(f"split.rows_per_label {list(sizes)}: {exc}") from exc
     return {size: made[str(size)] for size in sizes if len(made[str(size)]) < len(train)}
 
 
@@ -324,10 +284,7 @@ def _check_sizes(study: Study) -> None:
     share = study.config.mix.shape_share
     for rows in study.row_counts:
         if not any(study.synthetic_rows(share, rows).values()):
-            raise InputError(
-                f"mix.shape_share {share} gives no synthetic row a label with {rows} real ones; raise it or "
-                "split.rows_per_label, or drop that number of rows"
-            )
+            raise InputError(f"mix.shape_share {share} gives no synthetic row to {rows} real rows a label; raise it")
 
 
 def read_real(config: StudyConfig, given: Corpus | None) -> RealData:
@@ -351,9 +308,8 @@ def read_real(config: StudyConfig, given: Corpus | None) -> RealData:
     groups = real.table["group"].to_pylist()
     grouped = [groups] if any(group is not None for group in groups) else []  # they decide who is on which side
     prints = [f"{name}:{part.fingerprint}" for name, part in sorted(parts.items())]
-    return RealData(
-        rows=real, parts=parts, together=together, fingerprint=hash_value([real.fingerprint, *prints, *grouped])
-    )
+    fingerprint = hash_value([real.fingerprint, *prints, *grouped])
+    return RealData(rows=real, parts=parts, together=together, fingerprint=fingerprint)
 
 
 def cut_split(
@@ -368,14 +324,9 @@ def cut_split(
     if outside is not None:
         rows, together = rows.take(outside), None if together is None else together[outside]
     test = data.parts.get("test") if test is None else test
-    split = split_corpus(
-        rows,
-        together=together,
-        test=config.split.test if test is None else 0,
-        validation=0 if "validation" in data.parts else config.split.validation,
-        rows_per_label=largest_size(config),
-        seed=config.seed,
-    )
+    locked = config.split.test if test is None else 0
+    held, most = 0 if "validation" in data.parts else config.split.validation, largest_size(config)
+    split = split_corpus(rows, together=together, test=locked, validation=held, rows_per_label=most, seed=config.seed)
     validation = data.parts.get("validation", split.validation)
     return replace(split, validation=validation, test=split.test if test is None else LockedTest(test))
 
@@ -464,19 +415,15 @@ def read_sources(path: str | Path, column: str | None = None, *, option: str = "
             row has nothing in it.
     """
     table = read_table(Path(path))
-    names = table.column_names
-    filled = [name for name, cells in zip(names, table.columns, strict=True) if cells.null_count < table.num_rows]
+    names = ", ".join(table.column_names)
     if column is None:
-        usual = [name for name in filled if name.casefold() in _COLUMNS]
-        found = usual if len(filled) > 1 else filled
+        filled = [name for name in table.column_names if table[name].null_count < table.num_rows]
+        found = filled if len(filled) == 1 else [name for name in filled if name.casefold() in _COLUMNS]
         if len(found) != 1:
-            raise InputError(
-                f"{path}: which column holds the passages or contexts to write about? It has {', '.join(names)}; "
-                f"name one with {option}"
-            )
-        column = found[0]
-    if column not in names:
-        raise InputError(f"{path}: no column {column!r} ({option}); it has {', '.join(names)}")
+            raise InputError(f"{path}: which column holds passages or contexts? It has {names}; name one with {option}")
+        (column,) = found
+    if column not in table.column_names:
+        raise InputError(f"{path}: no column {column!r} ({option}); it has {names}")
     return list(dict.fromkeys(filled_strings(table, column, str(path)).to_pylist()))
 
 
@@ -489,10 +436,7 @@ def _read_sources(study: Study) -> tuple[tuple[str, ...] | None, tuple[str, ...]
     given = read_sources(writing.sources, writing.sources_text)
     kept = tuple(source for source in given if normalise_text(source) not in held_out)
     if not kept:
-        raise InputError(
-            f"{writing.sources}: all {len(given)} passages or contexts are those of validation or the locked test; "
-            "give others to write about"
-        )
+        raise InputError(f"{writing.sources}: all {len(given)} passages or contexts are held out; give others")
     return kept, tuple(source for source in given if normalise_text(source) in held_out)
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from cuvee.config.generators import SPEED
 from cuvee.config.schema import EvaluateConfig
 from cuvee.config.sections import CHECK_STEPS, COMMAND, PROBE, CheckConfig, TrainConfig
 from cuvee.corpus import Corpus, count_strata, load_corpus
@@ -28,10 +29,9 @@ from cuvee.measure import measure_corpus
 from cuvee.mix import Blend, first_rows, mix_corpora, share_counts, take_blocks
 from cuvee.recommend import PlannedTrial
 from cuvee.records import Cell, Draw, Kind, Outcome, Regime, Scores, Stage, Trial, TrialFailure, count_failed
-from cuvee.registry import hash_code
+from cuvee.registry import hash_own
 from cuvee.similarity import single_blas_thread
 from cuvee.store.folder import safe_name
-from cuvee.study.dials import SPEED
 from cuvee.study.grids import find_needed, rows_at_hand
 from cuvee.study.judge import Judge, open_judge, read_rubric
 from cuvee.study.prepare import Study
@@ -111,15 +111,11 @@ class Mixing:
             real = self.real[0, cell.rows_per_label]
             counts = share_counts(count_strata(real), cell.share, regime=self.regime)
             pool = pool.take(first_rows(pool, {label: rows for label, (_, rows) in counts.items()}, seed))
+        real, kind = self.real[draw.real, cell.rows_per_label], "real-only" if cell.kind == "untuned" else cell.kind
+        share = None if cell.whole else cell.share
+        amount: Literal["all"] | None = "all" if cell.whole else None
         return mix_corpora(
-            self.real[draw.real, cell.rows_per_label],
-            pool,
-            share=None if cell.whole else cell.share,
-            amount="all" if cell.whole else None,
-            regime=self.regime,
-            seed=seed,
-            kind="real-only" if cell.kind == "untuned" else cell.kind,
-            allow_fewer=of_pool,
+            real, pool, share=share, amount=amount, regime=self.regime, seed=seed, kind=kind, allow_fewer=of_pool
         )
 
 
@@ -175,15 +171,9 @@ class Recipe:
 
     def make_settings(self, steps: int | None, seed: int) -> TrainSettings:
         """As trainers take them."""
-        return replace(
-            TypeAdapter(TrainSettings).validate_python(self.settings),
-            trainer=self.trainer,
-            loss=self.loss,
-            steps=steps,
-            seed=seed,
-            source_weight=self.source_weight,
-            program=self.program,
-        )
+        given, weight = TypeAdapter(TrainSettings).validate_python(self.settings), self.source_weight
+        made = replace(given, trainer=self.trainer, loss=self.loss, source_weight=weight, program=self.program)
+        return replace(made, steps=steps, seed=seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,11 +193,6 @@ class Variant:
 
 
 OWN_WAY = Variant()
-
-
-def hash_own(names: Sequence[str]) -> tuple[str, ...]:
-    """Hashes of the code of the user's own among these names, which are written ``module:Name``."""
-    return tuple(hash_code(name) for name in names if ":" in name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,9 +244,7 @@ class TrialWork:
 
     def failure_key(self, item: PlannedTrial) -> str:
         """What a failure of the trial is kept under, however it failed."""
-        return hash_value(
-            [item.cell, item.draw, self.part, "failed", *([self.variant.name] if self.variant.name else [])]
-        )
+        return hash_value([item.cell, item.draw, self.part, "failed", *filter(None, [self.variant.name])])
 
     def folder_of(self, task: QueuedTrial) -> Path | None:
         """The folder that a program is handed; None for other trainers."""
@@ -283,16 +266,10 @@ class TrialWork:
                     if not self.folder.is_dir():  # another machine, which does not see the run folder
                         folder = Path(opened.enter_context(TemporaryDirectory(prefix="cuvee-trial-")))
                     offer_inputs(folder, self.held_out)
-                predictor = train_model(
-                    blend.corpus,
-                    settings=settings,
-                    encoder=self.encoder,
-                    validation=None if cell.trainer in TRAINERS and folder is None else self.validation,
-                    folder=folder,
-                )
+                own = None if cell.trainer in TRAINERS and folder is None else self.validation
+                made = train_model(blend.corpus, settings=settings, encoder=self.encoder, validation=own, folder=folder)
                 doing = "evaluate"
-                seed = self._seed(draw)
-                scores = self._evaluate(predictor, seed)
+                scores = self._evaluate(made, self._seed(draw))
         except TrialsAwaited as exc:
             return exc
         except (CuveeError, MemoryError) as exc:
@@ -364,9 +341,8 @@ def check_recipe(train: TrainConfig, check: CheckConfig) -> Recipe:
 
 def make_mixing(study: Study, pools: Mapping[str, Corpus], samplings: Iterable[int]) -> Mixing:
     """How the study mixes its cells in these subsamples."""
-    return Mixing(
-        real=study.real_choices(samplings), pools=pools, regime=study.config.mix.regime, seed=study.config.seed
-    )
+    regime, seed = study.config.mix.regime, study.config.seed
+    return Mixing(real=study.real_choices(samplings), pools=pools, regime=regime, seed=seed)
 
 
 class TrialRunner:
@@ -508,8 +484,6 @@ def open_trials(
             variant=variant,
             rubric=read_rubric(evaluate.rubric) if evaluate.judge else "",
         )
-        with (
-            open_judge(study, held_out, work.rubric) as judge,
-            open_executor(settings.kind, settings.terms(), address=settings.cluster()) as executor,
-        ):
+        place = open_executor(settings.kind, settings.terms(), address=settings.cluster())
+        with open_judge(study, held_out, work.rubric) as judge, place as executor:
             yield TrialRunner(study, work, executor, progress, judge)

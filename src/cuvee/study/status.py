@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Literal
 
 from pydantic import TypeAdapter
@@ -27,7 +27,7 @@ from cuvee.generate.pools import count_rejected, read_quarantine
 from cuvee.records import Advice, Cell, CellSummary, Draw, FailedTrials, Level, Prices, Trial, count_failed
 from cuvee.records.generation import GenerationAccount, Quarantined
 from cuvee.report.tables import Design, ReportData
-from cuvee.store import LEDGER, RunFolder, TrialCounts, count_trials, list_parts, read_failures, read_trials
+from cuvee.store import LEDGER, RunFolder, TrialCounts, count_trials, list_parts, read_failures, read_json, read_trials
 from cuvee.study.draws import find_draws, is_open, read_draws, write_draws
 
 FILE = "status.json"
@@ -86,34 +86,24 @@ class Recorder:
 
     def started(self, stage: str, unit: str) -> None:
         """A stage begins."""
-        written = self._written
-        written.stage, written.unit, written.done, written.total = stage, unit, 0, None
-        written.stage_begun = self._clock()
-        self._write()
+        self._write(stage=stage, unit=unit, done=0, total=None, stage_begun=self._clock())
         self._listener.started(stage, unit)
 
     def advanced(self, stage: str, done: int, total: int) -> None:
         """It goes on."""
-        written = self._written
-        is_new = written.total != total
-        written.stage, written.done, written.total = stage, done, total
-        if is_new or self._clock() - self._last >= _EVERY_S:
-            self._write()
+        due = self._written.total != total or self._clock() - self._last >= _EVERY_S
+        self._write(due, stage=stage, done=done, total=total)
         self._listener.advanced(stage, done, total)
 
     def finished(self, stage: str, seconds: float) -> None:
         """It ended."""
-        written = self._written
-        written.seconds[stage] = written.seconds.get(stage, 0.0) + seconds
-        written.stage_begun = None
-        written.reported = written.reported or stage == LAST
-        self._write()
+        spent = self.seconds | {stage: self.seconds.get(stage, 0.0) + seconds}
+        self._write(seconds=spent, stage_begun=None, reported=self._written.reported or stage == LAST)
         self._listener.finished(stage, seconds)
 
     def noted(self, message: str) -> None:
         """Something the user should know."""
-        self._written.notes = [*self._written.notes, message][-_NOTES:]
-        self._write()
+        self._write(notes=[*self._written.notes, message][-_NOTES:])
         self._listener.noted(message)
 
     def detailed(self, stage: str, detail: Callable[[], str]) -> None:
@@ -122,12 +112,15 @@ class Recorder:
 
     def close(self) -> None:
         """The run has ended, well or not."""
-        self._written.ended = True
-        self._write()
+        self._write(ended=True)
 
-    def _write(self) -> None:
-        self._last = self._written.updated = self._clock()
-        self._folder.save_text(FILE, json.dumps(asdict(self._written), indent=1, ensure_ascii=False), durable=False)
+    def _write(self, due: bool = True, **changes: object) -> None:
+        """Take these changes over, and write the file where it is due."""
+        for name, value in changes.items():
+            setattr(self._written, name, value)
+        if due:
+            self._last = self._written.updated = self._clock()
+            self._folder.save_text(FILE, json.dumps(asdict(self._written), indent=1, ensure_ascii=False), durable=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,12 +176,9 @@ def read_status(path: Path) -> RunStatus:
     failures = [failure for part in list_parts(path) for failure in read_failures(part)]
     ran = max(trials.done + trials.failed, len(failures))  # more may have failed since they were counted
     return RunStatus(
+        **{name: getattr(written, name) for name in ("stage", "unit", "done", "total")},
         state=state,
         process=written.process if running else None,
-        stage=written.stage,
-        unit=written.unit,
-        done=written.done,
-        total=written.total,
         stage_s=None if written.stage_begun is None or not running else now - written.stage_begun,
         seconds=dict(written.seconds) if running else _sum_seconds(written),
         trials=trials,
@@ -208,42 +198,34 @@ def gather_progress(path: Path) -> ReportData:
         RunFolderError: its trials cannot be read.
     """
     config = _read_config(path)
-    first: dict[
-        tuple[Path, Cell, Draw], Trial
-    ] = {}  # trials of other choices have the cells of the grid, and come later
+    # trials of other choices have the cells of the grid, and come later
+    first: dict[tuple[Path, Cell, Draw], Trial] = {}
     for part in list_parts(path):
         for trial in read_trials(part):
             if trial.part == "validation":
                 first.setdefault((part, trial.cell, trial.draw), trial)
     found: dict[Cell, list[Trial]] = {}
-    for (_, cell, _), trial in first.items():
-        found.setdefault(cell, []).append(trial)
+    for trial in first.values():
+        found.setdefault(trial.cell, []).append(trial)
     cells = tuple(
         CellSummary(
             cell=cell,
-            accuracy=math.fsum(float(trial.scores.per_item.mean()) for trial in trials) / len(trials),
+            accuracy=fmean(float(trial.scores.per_item.mean()) for trial in trials),
             draws=len({trial.draw.generation for trial in trials}),
             trials=len(trials),
-            share=math.fsum(trial.composition.share for trial in trials) / len(trials),
+            share=fmean(trial.composition.share for trial in trials),
             gains=(),
         )
         for cell, trials in found.items()
     )
     pools = dict.fromkeys((c.dial, c.level) for c in found if c.dial is not None and c.level is not None)
-    advice = Advice(
-        decision="underpowered", sentence="", best=None, not_distinguished=(), cells=cells, shapes=(), checks=(),
-        confirmation=None, more_draws=None, scope="", failures=0,
-        score=next(iter(first.values())).scores.score if first else "accuracy",
-    )  # fmt: skip
-    return ReportData(
-        title=path.resolve().name if config is None else config.name,
-        advice=advice,
-        levels=[Level(dial=dial, name=level, rank=rank) for rank, (dial, level) in enumerate(pools)],
-        design=Design()
-        if config is None
-        else Design(trainer=config.train.trainers[0], counts_from=config.advice.delta),
-        version=__version__,
-    )
+    score = next((trial.scores.score for trial in first.values()), "accuracy")
+    levels = [Level(dial=dial, name=level, rank=rank) for rank, (dial, level) in enumerate(pools)]
+    title, design = path.resolve().name, Design()
+    if config is not None:
+        title, design = config.name, Design(trainer=config.train.trainers[0], counts_from=config.advice.delta)
+    advice = Advice(cells=cells, score=score)
+    return ReportData(title=title, advice=advice, levels=levels, design=design, version=__version__)
 
 
 def _tell_draws(path: Path) -> str:
@@ -254,16 +236,10 @@ def _tell_draws(path: Path) -> str:
 
 
 def _read(path: Path) -> _Written:
-    file = path / FILE
-    if not file.is_file():
+    written = read_json(path / FILE, _FILE, "it tells how far a run is, and the next cuvee run writes it again")
+    if written is None:
         raise RunFolderError(f"{path}: no run folder ({FILE} is not there); give runs/NAME of a study that was begun")
-    try:
-        return _FILE.validate_json(file.read_bytes())
-    except ValueError as exc:
-        raise RunFolderError(
-            f"{file}: damaged; it says how far a run is and how long its stages took, nothing else: the next cuvee run "
-            "writes it again"
-        ) from exc
+    return written
 
 
 def _sum_seconds(written: _Written) -> dict[str, float]:
@@ -299,17 +275,23 @@ def account_folder(path: Path, prices: Prices | None = None) -> GenerationAccoun
     Raises:
         RunFolderError: a ledger or a quarantine file is damaged.
     """
-    parts = [part for part in list_parts(path) if (part / LEDGER).is_file()]
-    if not parts:
-        return None
     config = _read_config(path)
-    with ExitStack() as opened:
-        ledgers = [opened.enter_context(Ledger(part / LEDGER, readonly=True)) for part in parts]
-        rejected: Counter[str] = Counter()
-        for part, ledger in zip(parts, ledgers, strict=True):
+    with _open_ledgers(path, LEDGER) as found:
+        if not found:
+            return None
+        rejected = Counter[str]()
+        for part, ledger in found.items():
             rejected.update(_count_rejected(part, ledger))
-        found = summarise(*ledgers, prices=prices or (None if config is None else find_prices(config.generator)))
-    return replace(found, rejected=dict(rejected.most_common()))
+        known = prices or (None if config is None else find_prices(config.generator))
+        return replace(summarise(*found.values(), prices=known), rejected=dict(rejected.most_common()))
+
+
+@contextmanager
+def _open_ledgers(path: Path, name: str) -> Iterator[dict[Path, Ledger]]:
+    """Run folder, or that of a fold -> its ledger of this name, where there is one."""
+    with ExitStack() as opened:
+        parts = [part for part in list_parts(path) if (part / name).is_file()]
+        yield {part: opened.enter_context(Ledger(part / name, readonly=True)) for part in parts}
 
 
 def account_others(path: Path) -> dict[str, GenerationAccount]:
@@ -318,14 +300,12 @@ def account_others(path: Path) -> dict[str, GenerationAccount]:
     Raises:
         RunFolderError: a ledger is damaged.
     """
-    config, found = _read_config(path), dict[str, GenerationAccount]()
-    for name, part in _list_others(config):
-        with ExitStack() as opened:
-            files = [each / f"{name}.sqlite" for each in list_parts(path)]
-            ledgers = [opened.enter_context(Ledger(file, readonly=True)) for file in files if file.is_file()]
-            if ledgers:
-                found[name] = summarise(*ledgers, prices=find_prices(part))
-    return found
+    accounts = dict[str, GenerationAccount]()
+    for name, part in _list_others(_read_config(path)):
+        with _open_ledgers(path, f"{name}.sqlite") as found:
+            if found:
+                accounts[name] = summarise(*found.values(), prices=find_prices(part))
+    return accounts
 
 
 def _list_others(config: StudyConfig | None) -> Iterator[tuple[str, LanguageModel]]:

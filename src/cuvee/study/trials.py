@@ -10,7 +10,7 @@ from functools import partial
 from cuvee.config.generators import list_levels
 from cuvee.config.sections import PROBE
 from cuvee.corpus import Corpus
-from cuvee.errors import ConfigError, CuveeError
+from cuvee.errors import ConfigError, CuveeError, naming
 from cuvee.evaluate.generation import load_score
 from cuvee.fingerprint import hash_value
 from cuvee.recommend import DIVERSITY, PlannedTrial, confirm_cell
@@ -18,8 +18,8 @@ from cuvee.recommend.cells import find_rivals
 from cuvee.recommend.confirming import find_training_part, plan_looks
 from cuvee.recommend.search import list_draws, pair_draws
 from cuvee.records import Advice, Cell, CellSummary, Confirmation, Kind, Level, Outcome, Trial
-from cuvee.study.dials import identify_generator, make_dials
 from cuvee.study.draws import choose_draws, has_other_time, is_open, read_draws, save_draws, write_draws
+from cuvee.study.generation import identify_generator, make_dials
 from cuvee.study.grids import LevelRows, PlannedGrid, choose_real, plan_grids, plan_levels, split_draws, value_of
 from cuvee.study.judge import open_judge, read_rubric
 from cuvee.study.pools import PooledStudy, check_files, fresh_pool
@@ -39,10 +39,8 @@ def _check_training(study: Study) -> None:
     if (check := train.check) is not None:
         recipes.append(("train.check", check_recipe(train, check)))
     for where, recipe in recipes:
-        try:
+        with naming(where):
             check_fit(recipe.make_settings(recipe.steps, seed=0), study.config.task)
-        except ConfigError as exc:
-            raise ConfigError(f"{where}: {exc}") from exc
         if recipe.program is not None and recipe.program.run is not None and study.config.execute.kind != "ray":
             find_files(recipe.program)
     if study.config.train_winner and ":" in recipes[0][1].trainer:
@@ -61,10 +59,7 @@ def _check_keeping(study: Study, recipe: Recipe) -> None:
     except CuveeError:
         return  # the trials tell why
     if not hasattr(made, "save") or (isinstance(made, Answers) and made.keep is None):
-        raise ConfigError(
-            f"train_winner is true, but the model of trainer {recipe.trainer!r} cannot be kept: what it returns has no "
-            "save(folder); add one that writes the model there, or leave train_winner out"
-        )
+        raise ConfigError(f"train_winner needs a model with save(folder); that of trainer {recipe.trainer!r} has none")
 
 
 def validate_study(study: Study) -> dict[Level, LevelRows]:
@@ -91,10 +86,8 @@ def validate_study(study: Study) -> dict[Level, LevelRows]:
         note_held_out_sources(study)
         made = make_dials(study)
         for number, (_, dial) in enumerate(made):
-            try:
+            with naming(f"dials.{number}"):
                 dial.check(list(study.writing.strata), study.writing.spec.rows_per_label)
-            except ConfigError as exc:
-                raise ConfigError(f"dials.{number}: {exc}") from exc
         levels = plan_levels(study, made)
     for grid in plan_grids(study, levels):
         grid.count_allowed()
@@ -116,7 +109,7 @@ def run_grid(made: PooledStudy) -> list[Outcome]:
         with opened() as trials:
             _choose_draws(study, plan_grids(study, made.levels), trials)
     elif has_other_time(study.config, study.folder.path):
-        _note_draws(study, f"as many as {study.config.draws.time} allow by what the first trials took")
+        _note_draws(study, "allow by what the first trials took")
     with opened() as trials:
         grids = plan_grids(study, made.levels)
         total = sum(grid.count_allowed() for grid in grids)
@@ -149,17 +142,14 @@ def _choose_draws(study: Study, grids: Sequence[PlannedGrid], trials: TrialRunne
         if trials.begun > known:
             each = (time.perf_counter() - began) / (trials.begun - known)
             break
-    chosen = choose_draws(
-        study.config,
-        draw=each and each * len(draws[0]),
-        confirmation=(each or 0.0) * grids[0].count_confirmation(),
-    )
-    save_draws(study.folder, chosen)
-    _note_draws(study, f"as many as {study.config.draws.time} of trials allow")
+    draw, last = each and each * len(draws[0]), (each or 0.0) * grids[0].count_confirmation()
+    save_draws(study.folder, choose_draws(study.config, draw=draw, confirmation=last))
+    _note_draws(study, "of trials allow")
 
 
 def _note_draws(study: Study, why: str) -> None:
-    study.note(f"draws: {write_draws(study.config, study.draws, study.real_draws)}, {why}")
+    told = write_draws(study.config, study.draws, study.real_draws)
+    study.note(f"draws: {told}, as many as {study.config.draws.time} {why}")
 
 
 def check_trainer(made: PooledStudy, draft: Advice) -> list[Outcome]:
@@ -281,7 +271,7 @@ def run_confirmation(
         corpus, found = fresh or (corpus, made.levels[level].blocks)
         blocks = list(found)
     test = study.locked_test(mark).open_for_confirmation()
-    main, training = grid_recipes(study)[0], _count_trainings(study, grid, draft)
+    main, training = grid_recipes(study)[0], _count_trainings(study, grid, draft.best)
     samplings = range(FRESH, FRESH + draws) if of_pool else range(study.draws.sampling)
     how = f": {len(blocks)} of generation, {len(samplings)} of sampling, {training} of training"
     every = [choose_real(study, draw) for draw in list_draws(blocks, samplings, training)]
@@ -293,20 +283,12 @@ def run_confirmation(
     looks, most = study.folder.looks()
     with open_trials(study, {level.key: corpus}, grid_recipes(study)[:1], stage="confirm", test=test) as runner:
         outcomes = runner.run(planned)
-    return ConfirmationTrials(
-        cell=best,
-        outcomes=tuple(outcomes),
-        test=test,
-        fresh_draws=fresh is not None or of_pool,
-        looks=() if is_only else looks,
-        planned=most,
-    )
+    done, looks, is_fresh = tuple(outcomes), () if is_only else looks, fresh is not None or of_pool
+    return ConfirmationTrials(cell=best, outcomes=done, test=test, fresh_draws=is_fresh, looks=looks, planned=most)
 
 
-def _count_trainings(study: Study, grid: Sequence[Outcome], draft: Advice) -> int:
+def _count_trainings(study: Study, grid: Sequence[Outcome], best: CellSummary) -> int:
     """Trainings of each draw of the confirmation: one where validation shows that more tell little."""
-    assert draft.best is not None
-    best = draft.best
     usual = study.draws.trainings(best.cell.trainer, best.cell.loss)
     if usual == 1 or study.config.draws.training is not None or not best.gains:
         return usual
@@ -325,16 +307,16 @@ def conclude_confirmation(study: Study, found: ConfirmationTrials | None) -> Con
     if all(trial.cell != found.cell for trial in trials):
         study.note(f"every trial of {found.cell.key!r} on the locked test failed: it is unconfirmed")
         return None
-    confirmed = confirm_cell(trials, found.cell, fresh_draws=found.fresh_draws)
-    confirmed = replace(confirmed, looks=found.looks, planned=found.planned)
+    made = confirm_cell(trials, found.cell, fresh_draws=found.fresh_draws)
+    made = replace(made, looks=found.looks, planned=found.planned)
     with open_judge(study, found.test, read_rubric(study.config.evaluate.rubric)) as judge:
         if judge is None:
-            return confirmed
-        preferred, agreement = judge.compare(found.outcomes, found.cell), judge.tell_agreement(found.outcomes)
+            return made
+        preferred, agreement = judge.compare(trials, found.cell), judge.tell_agreement(trials)
     paired = "In pairs, the judge's verdicts on its answers against those of real-only, one draw of each:"
     told = agreement if preferred is None else f"{paired} {preferred}. {agreement}"
     study.note(told)
-    return replace(confirmed, note=" ".join(filter(None, (confirmed.note, told))))
+    return replace(made, note=" ".join(filter(None, (made.note, told))))
 
 
 def confirmed_cells(best: Cell) -> dict[Kind, Cell]:
@@ -353,10 +335,8 @@ def name_confirmation(made: PooledStudy, best: Cell) -> str:
     trainers, losses or numbers of real rows beside it, it is not.
     """
     study, config, recipe = made.study, made.study.config, grid_recipes(made.study)[0]
-    pool, files = (
-        made.pools[made.find_level(best)],
-        list_levels(config.pools).get((best.dial or "", best.level or ""), ()),
-    )
+    pool = made.pools[made.find_level(best)]
+    files = list_levels(config.pools).get((best.dial or "", best.level or ""), ())
     how = [
         [recipe.trainer, recipe.loss, config.train.source_weight, recipe.steps, dict(sorted(recipe.settings.items()))],
         "files" if study.ready_made else identify_generator(study),
