@@ -443,6 +443,7 @@ def test_foreign_sentences_are_found_beside_real_english(name):
     assert sum(reason == "wrong language" for reason in found) > 0.9 * len(FOREIGN)
 
 
+@pytest.mark.slow
 def test_five_thousand_rows_against_five_thousand_take_seconds():
     rng = np.random.default_rng(0)
     words = np.array([f"w{i}" for i in range(3000)])

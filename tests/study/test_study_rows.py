@@ -208,6 +208,7 @@ def test_each_number_of_rows_is_searched_for_itself(ready, tmp_path):
     assert [found.rows_per_label for found in advice.by_rows] == [4, 2]
 
 
+@pytest.mark.slow  # two runs of a study
 def test_a_choice_that_hangs_on_the_penalty_is_flagged_unless_it_is_not_asked_for(ready, tmp_path):
     config = {**ready, "split": {**ready["split"], "rows_per_label": 4}, "train": {"settings": {"l2": 0.5}}}
     names = ["a tenth of the penalty", "10 times the penalty"]

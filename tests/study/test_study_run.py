@@ -218,7 +218,8 @@ class Notes(Silent):
         self.said.append(message)
 
 
-@pytest.mark.parametrize("select", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow  # two runs of a study, on real pools
+@pytest.mark.parametrize("select", [False, True])
 def test_a_label_that_a_file_is_short_of_is_lowered_with_a_note_in_plan_terminal_and_page(settings, tmp_path, select):
     real = read_shared("banking77", "test.jsonl")
     made = read_shared("gptaug_banking", "synthetic.jsonl.gz")
