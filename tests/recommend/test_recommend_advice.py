@@ -336,6 +336,12 @@ def test_summaries_pair_draws():
     assert [s.cell.level for s in summaries if s.cell.kind == "blend"][::3] == list(RANKS["topics"])
 
 
+def test_baselines_of_repeated_rows_are_told_apart():
+    table = advise(make_study(lambda *_: -0.1)).table
+    names = [name for name, *_ in table if name.startswith("real repeated")]
+    assert sorted(names) == ["real repeated 10x", "real repeated 2x", "real repeated 4x"]
+
+
 def test_trials_that_do_not_fit_together_are_refused():
     rng = np.random.default_rng(0)
     cell = Cell(kind="real-only", rows_per_label=4)

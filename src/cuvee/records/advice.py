@@ -347,6 +347,7 @@ class Advice(Shown):
             cell = summary.cell
             gains = {g.over: f"{100 * g.value:+.1f} [{100 * g.low:.1f},{100 * g.high:.1f}]" for g in summary.gains}
             name, read = _KINDS.get(cell.kind, "{0.dial}={0.level}").format(cell), [_VARYING[v](cell) for v in varying]
+            name += f" {1 + cell.amount:.3g}x" if cell.kind == "real-duplicated" else ""
             over = [gains.get(baseline, "") for baseline in _BASELINES]
             row = [name, f"{summary.share:.2f}", *read, f"{100 * summary.accuracy:.1f}%", *over]
             if row not in rows:
