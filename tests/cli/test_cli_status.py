@@ -149,7 +149,7 @@ def test_another_process_is_seen_and_its_death_too(settings, tmp_path, capsys, l
     assert 0 < found["generation"]["requests"] <= 20 and found["generation"]["prompt_tokens"] > 0
     before = {path.name for path in folder.iterdir()}
     run.send_signal(signal.SIGKILL)
-    run.wait(timeout=10)
+    run.wait(timeout=60)
     held = False
     assert look(capsys, folder)["state"] == "stopped"
     assert {path.name for path in folder.iterdir()} <= before
@@ -216,7 +216,7 @@ def test_a_study_killed_and_gone_on_with_is_counted_once_and_alike_everywhere(
         time.sleep(0.05)
     time.sleep(0.7)
     run.send_signal(signal.SIGKILL)
-    run.wait(timeout=10)
+    run.wait(timeout=60)
     killed = look(capsys, folder)
     assert killed["state"] == "stopped" and killed["seconds"]["generate"] > 0
     assert 1 <= killed["generation"]["retries"] <= trouble.sent_again()  # those that were answered

@@ -128,10 +128,9 @@ def test_a_busy_server_goes_with_its_parent(kill):
     start = time.monotonic()
     os.kill(parent.pid, kill)
     _, stderr = parent.communicate(timeout=20)
-    assert time.monotonic() - start < 2
     if kill == signal.SIGINT:
         assert "KeyboardInterrupt" in stderr
-    while Path(f"/proc/{server}").exists() and time.monotonic() - start < 5:
+    while Path(f"/proc/{server}").exists() and time.monotonic() - start < 20:
         time.sleep(0.02)
     assert not Path(f"/proc/{server}").exists()
 
