@@ -89,7 +89,9 @@ def check_variables(urls: Sequence[str], key_name: str | None, where: str) -> st
         setting = setting.replace("_", "-") if where == "--" else setting
         raise ConfigError(f"{where}{setting}: the environment variable {name} is not set; export it")
     if key and not key.isprintable():
-        raise ConfigError(f"the environment variable {key_name} holds a control character; export the key alone")
+        raise ConfigError(
+            f"the environment variable {key_name} holds a line break or another control character; export the key alone"
+        )
     return key
 
 
