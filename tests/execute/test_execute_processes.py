@@ -11,6 +11,7 @@ import pytest
 from executor_work import Meet, Misbehave, Rooted, Square, break_oddly, threads
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from cuvee.errors import ConfigError
 from cuvee.execute import LocalExecutor, Lost, ProcessExecutor, Terms, open_executor
@@ -143,15 +144,17 @@ def most_at_once(results) -> int:
 
 
 @pytest.mark.slow  # with the others of its kind
-def test_threads_are_those_of_the_terms():
-    with ProcessExecutor(Terms(workers=1, cpus=1)) as executor:
-        ((_, found),) = executor.run_all(threads, [1])
-    assert not isinstance(found, Lost) and set(found) <= {1}
-    with open_executor("local", Terms(cpus=1)) as here:
-        ((_, limited),) = here.run_all(threads, [1])
-    assert set(limited) == {1}
-    if usable_cores() > 1:
-        assert max(threads(1)) > 1
+def test_threads_are_those_of_the_terms(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with threadpool_limits(2):
+        with ProcessExecutor(Terms(workers=1, cpus=1)) as executor:
+            ((_, found),) = executor.run_all(threads, [1])
+        assert not isinstance(found, Lost) and set(found) <= {1}
+        with open_executor("local", Terms(cpus=1)) as here:
+            ((_, limited),) = here.run_all(threads, [1])
+        assert set(limited) == {1}
+        if usable_cores() > 1:
+            assert max(threads(1)) > 1
     assert "OMP_NUM_THREADS" not in os.environ
 
 

@@ -185,6 +185,9 @@ def test_a_study_of_retrievers_ranks_among_more_passages_where_they_are_given(se
     [
         ("generation", {"train": {"trainer": "probe"}}, "train: trainer 'probe' is not for task 'generation'"),
         ("retrieval", {"evaluate": {"score": "token_f1"}}, "evaluate.score is 'token_f1' for the task retrieval"),
+        ("generation", {"evaluate": {"score": "jugde"}}, "did you mean 'judge'"),
+        ("generation", {"evaluate": {"score": ""}}, "evaluate.score is '' for the task generation"),
+        ("generation", {"filters": [{"near": 0.9}]}, "name"),
         ("retrieval", {"evaluate": {"diversity": True}}, "evaluate.diversity is for the task generation"),
         ("retrieval", {"evaluate": {"passages": "nowhere.jsonl"}}, "nowhere.jsonl: no such file"),
         ("generation", {"evaluate": {"passages": "x.jsonl"}}, "evaluate.passages is for the task retrieval"),

@@ -208,7 +208,7 @@ def find_prices(part: Generator) -> Prices | None:
 class DedupeConfig(Section):
     """Rows that repeat another one, or a real training row; the first stays."""
 
-    name: Literal["dedupe"] = "dedupe"
+    name: Literal["dedupe"]
     near: float | None = Field(None, gt=0, le=1, description="cosine from which rows are the same; null: equal text")
     against_real: bool = True
 
@@ -216,7 +216,7 @@ class DedupeConfig(Section):
 class DegenerateConfig(Section):
     """Text that is no usable example: empty, looping, broken, cut off."""
 
-    name: Literal["degenerate"] = "degenerate"
+    name: Literal["degenerate"]
     reference: bool = Field(False, description="learn from the real rows what cut-off text and other languages are")
     prompts: Located | None = Field(None, description="text file of the prompts that rows were asked with: echoes go")
 
@@ -224,7 +224,7 @@ class DegenerateConfig(Section):
 class LeakConfig(Section):
     """Rows that repeat validation or the locked test: exactly, by n-grams, or nearer than real rows are."""
 
-    name: Literal["leak"] = "leak"
+    name: Literal["leak"]
     whole: bool = Field(True, description="also test the pool as a set: was it written from held-out rows?")
 
 
@@ -285,7 +285,9 @@ FilterConfig = Annotated[
     Annotated[_Filter, Field(discriminator="name"), Tag("named")] | Annotated[OwnFilterConfig, Tag("own")],
     Discriminator(tell_own),
 ]
-DEFAULT_FILTERS: tuple[FilterConfig, ...] = (DegenerateConfig(), DedupeConfig(), LeakConfig())
+DEFAULT_FILTERS: tuple[FilterConfig, ...] = (
+    DegenerateConfig(name="degenerate"), DedupeConfig(name="dedupe"), LeakConfig(name="leak"),
+)  # fmt: skip
 
 
 class SelectConfig(Section):

@@ -307,9 +307,10 @@ class StudyConfig(Section):
         for task, own in _OF_TASK.items():
             if task != self.task:
                 self.refuse(own, f"is for the task {task}, this one is {self.task}; leave it out")
-        score = self.evaluate.score or valid[0]
+        score = valid[0] if self.evaluate.score is None else self.evaluate.score
         if score not in (*valid, "judge") and not (self.task == "generation" and re.match(OWN, score)):
-            raise ValueError(f"evaluate.score is {score!r} for the task {self.task}; {nearest_name(score, valid)}")
+            names = [*valid, "judge"] if self.task == "generation" else valid
+            raise ValueError(f"evaluate.score is {score!r} for the task {self.task}; {nearest_name(score, names)}")
         if self.split.crossfit is not None:
             self._check_crossfit(self.split.crossfit)
         self._check_training()

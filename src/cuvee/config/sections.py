@@ -99,6 +99,8 @@ def one_or_more(is_valid: Callable[[object], bool], told: str) -> BeforeValidato
 
     def check(value: object) -> object:
         given = value if isinstance(value, list | tuple) else [value]
+        if value is None:  # left out
+            return value
         if not given or len(set(map(str, given))) < len(given) or not all(map(is_valid, given)):
             raise ValueError(f"give {told}, or a list of different ones, not {value!r}")
         return value
@@ -123,7 +125,7 @@ Size = int | Literal["all"]
 # Numbers of real rows a label; the largest is the main one.
 Sizes = Annotated[
     Size | tuple[Size, ...] | None,
-    one_or_more(lambda n: n in (None, "all") or (type(n) is int and n >= 1), "a whole number of at least 1, all"),
+    one_or_more(lambda n: n == "all" or (type(n) is int and n >= 1), "a whole number of at least 1, all"),
 ]
 _NAMES = one_or_more(lambda name: isinstance(name, str) and name != "", "one name")
 

@@ -146,8 +146,8 @@ class ReportData:
         own = [c for c in self.advice.cells if c.cell.trainer == self.design.trainer]
         best = None if self.advice.best is None else self.advice.best.cell
         rows = best.rows_per_label if best is not None else max((c.cell.rows_per_label for c in own), default=0)
-        loss = "ce" if best is None else best.loss
         own = [c for c in own if c.cell.rows_per_label == rows]
+        loss = best.loss if best is not None else next((c.cell.loss for c in own), "ce")
         return tuple(
             c
             for c in own

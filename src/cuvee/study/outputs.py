@@ -45,6 +45,7 @@ from cuvee.study.running import NUMBERS, grid_recipes, make_mixing
 from cuvee.study.status import LAST, TRACK, account_folder
 from cuvee.study.trials import confirmed_cells
 from cuvee.train import TRAINERS, train_model
+from cuvee.train.settings import FORMAT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -394,7 +395,8 @@ def train_advised(made: PooledStudy, advice: records.Advice) -> Winner:
     settings, synthetic = recipe.make_settings(recipe.steps, seed), len(rows) - len(real)
     said = _tell_rows(study, cell, len(real), synthetic, with_validation=not is_own)
     found = Winner(folder=study.folder.path / MODEL, cell=cell, real=len(real), synthetic=synthetic, said=said)
-    told = [rows.fingerprint, asdict(settings), study.encoder.hash, NUMBERS, *recipe.code, said, advice_to_json(advice)]
+    told = [rows.fingerprint, asdict(settings), study.encoder.hash, NUMBERS, FORMAT, *recipe.code, said]
+    told.append(advice_to_json(advice))
     key = hash_value(told)
     known = study.folder.read_json(KEY_FILE, TypeAdapter(str), "the model is trained again")
     if known == key and found.folder.is_dir():

@@ -436,7 +436,10 @@ def _read_sources(study: Study) -> tuple[tuple[str, ...] | None, tuple[str, ...]
     given = read_sources(writing.sources, writing.sources_text)
     kept = tuple(source for source in given if normalise_text(source) not in held_out)
     if not kept:
-        raise InputError(f"{writing.sources}: all {len(given)} passages or contexts are held out; give others")
+        raise InputError(
+            f"{writing.sources}: all {len(given)} are those of validation or the locked test; give others to "
+            "write about"
+        )
     return kept, tuple(source for source in given if normalise_text(source) in held_out)
 
 

@@ -43,7 +43,7 @@ from cuvee.train.weighting import (
 _TWO_LAWS = ("imp", "dimp")
 _NEEDING_REAL = (*_TWO_LAWS, "agreement_filter", "checker_alone")
 _FUNCTION = Kind(name="trainer", takes=("blend", "validation", "seed", "steps"))
-_TRAINER = Kind(name="trainer", takes=("*", "training"), other=_FUNCTION)
+_TRAINER = Kind(name="trainer", takes=("training",), other=_FUNCTION)
 _STATIC = ("ce", "source_weight")  # losses that are weights of rows, which can be handed on
 _CHECKING = ("causal", "retriever")  # trainers whose models check rows without labels
 

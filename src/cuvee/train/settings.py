@@ -19,7 +19,7 @@ from cuvee.train.weighting import OnStep, PreparedLoss
 
 PREDICTOR_FILE = "predictor.json"
 _READABLE = "give a folder that cuvee train wrote; what a trainer of your own has kept is for your own code"
-_FORMAT = 2
+FORMAT = 2
 T = TypeVar("T")
 
 
@@ -269,7 +269,7 @@ Trainer = Callable[[Training], Trained]
 class Description:
     """The content of ``predictor.json``: which trainer made it, and what is needed to use it again."""
 
-    format: int = _FORMAT
+    format: int = FORMAT
     kind: str
     labels: tuple[str, ...]
     settings: TrainSettings
@@ -311,8 +311,8 @@ def read_description(folder: Path) -> Description:
         raise InputError(f"{folder}: no {PREDICTOR_FILE} here; {_READABLE}{how}") from exc
     except (OSError, ValueError) as exc:
         raise InputError(f"{path}: broken ({_first_fault(exc)}); train again") from exc
-    if found.format != _FORMAT:
-        raise InputError(f"{path}: format {found.format} is not {_FORMAT}; use the version of Cuvée that wrote it")
+    if found.format != FORMAT:
+        raise InputError(f"{path}: format {found.format} is not {FORMAT}; use the version of Cuvée that wrote it")
     return found
 
 
