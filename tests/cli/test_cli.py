@@ -207,6 +207,7 @@ def test_bad_files(texts, tmp_path, capsys):
         capsys, "run", tmp_path
     )
     assert f"a file of rows and no study; `cuvee init {real}` writes one" in refused(capsys, "plan", real)
+    assert "none.csv: no such file; give rows" in refused(capsys, "run", real.with_name("none.csv"))
     assert "--grounded has no effect here" in refused(capsys, "generate", real, "--grounded", 0.5)
     told = refused(capsys, "train", real, "--set", "frozen_prompts=true", "--out", tmp_path / "model")
     assert "leave it out, or set trainer: causal" in told

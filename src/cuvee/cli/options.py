@@ -166,7 +166,8 @@ def find_study(path: Path) -> Path:
         do = f"to study its rows: cuvee run {shlex.quote(str(rows[0]))}" if rows else "give study.yaml or a run folder"
         raise InputError(f"{path}: not a run folder (it has no study.yaml); {do}")
     if path.suffix in SUFFIXES:
-        raise InputError(f"{path}: a file of rows and no study; `cuvee init {shlex.quote(str(path))}` writes one")
+        do = f"a file of rows and no study; `cuvee init {shlex.quote(str(path))}` writes one"
+        raise InputError(f"{path}: {do if path.exists() else 'no such file; give rows, study.yaml or a run folder'}")
     return path / "study.yaml" if path.is_dir() else path
 
 
