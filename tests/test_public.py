@@ -67,6 +67,11 @@ def test_a_command_loads_no_room_that_it_does_not_run(commands, idle):
     assert not {"torch", "transformers", "pandas", "altair", "vl_convert", "jinja2", "sklearn"} & packages
 
 
+def test_a_generating_client_loads_no_package_that_it_does_not_use():
+    packages, _ = loaded_by("from cuvee import Endpoint, Ledger, generate_corpus")
+    assert HEAVY & packages == {"aiohttp", "numpy", "pyarrow"}
+
+
 def test_every_command_is_there_and_has_one_line_of_help(capsys):
     from cuvee.cli.app import COMMANDS, run_cli
 

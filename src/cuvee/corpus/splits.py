@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from cuvee.corpus.content import normalise_text
 from cuvee.corpus.table import Corpus
@@ -221,6 +219,9 @@ def linked_rows(corpus: Corpus, together: Sequence[int] | NDArray[np.integer] | 
 
 def link_rows(*columns: Sequence[Hashable] | None) -> list[list[int]]:
     """The rows in clusters: rows with an equal value in some column, None apart, are linked, and linked to theirs."""
+    from scipy.sparse import coo_array  # takes 25 MB, which no generating client needs
+    from scipy.sparse.csgraph import connected_components
+
     given = [column for column in columns if column is not None]
     rows, linked = len(given[0]), list[int]()
     for column in given:
