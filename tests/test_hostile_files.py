@@ -191,7 +191,7 @@ def bomb_of_a_line(path: Path) -> None:
     [
         ("d.parquet", bomb_of_rows, "of memory that are free"),
         ("d.parquet", bomb_of_long_texts, "of memory that are free"),
-        ("d.parquet", bomb_of_rows_alone, "says that it has 100000000 rows in"),
+        ("d.parquet", bomb_of_rows_alone, "claims 100000000 rows in"),
         ("d.csv", bomb_of_numbers, "of memory that are free"),
         ("d.jsonl", bomb_of_a_line, "of memory that are free"),
     ],

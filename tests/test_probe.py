@@ -209,7 +209,7 @@ def test_a_loss_without_an_end_is_an_error_of_one_line():
     with pytest.raises(TrainingError, match="slopes of the probe's loss are not finite"):
         fit_objective(vectors, targets, Sloped(40, lambda log_p: np.full_like(log_p, np.nan)))
     rng = np.random.default_rng(0)
-    with pytest.raises(TrainingError, match="did not find the optimum of its loss in 2,000 gradients"):
+    with pytest.raises(TrainingError, match="no optimum of the probe's loss in 2,000 gradients"):
         fit_objective(vectors, targets, Sloped(40, lambda log_p: rng.normal(size=log_p.shape)))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,16 +13,13 @@ from cuvee.errors import RunFolderError
 
 Row = tuple[str | bytes | int | float | None, ...]
 # What damage to a ledger costs.
-ANSWERS_LOST = (
-    "pools already written stay, and an answer that cannot be read is asked for again (one request each), the others "
-    "are not"
-)
+ANSWERS_LOST = "pools already written stay, and an answer that cannot be read is asked for again (one request each)"
 # What damage to the trials of a run folder costs.
 TRIALS_LOST = "a trial that cannot be read is trained again, the others are not, and the LLM is asked nothing"
 _ROOM = 2**22  # bytes free on a disk below which a database that cannot be read may lack room and no more
 
 
-def make_database(path: Path, schema: Sequence[str]) -> None:
+def make_database(path: Path, schema: str) -> None:
     """Make a database (WAL) if it is missing: under another name first, so that a kill leaves no half of one."""
     if path.exists():
         return
@@ -33,7 +29,7 @@ def make_database(path: Path, schema: Sequence[str]) -> None:
     aside.unlink(missing_ok=True)
     try:
         with closing(sqlite3.connect(aside)) as database:
-            database.executescript(";\n".join(("BEGIN", *schema, "COMMIT")))
+            database.executescript(f"BEGIN;\n{schema}\nCOMMIT")
             # last: what stood in a write-ahead log on a full disk would be lost with it, and no error says so
             database.execute("PRAGMA journal_mode=WAL")
         try:

@@ -106,15 +106,13 @@ def push_folder(folder: str | Path, repo_id: str, kind: Kind = "dataset", *, pri
     files = [p.relative_to(path) for p in path.rglob("*") if p.is_file() and not p.is_symlink()]
     own = [p for p in files if p.parts[0] in _PARTS[kind] and not any(part.startswith(".") for part in p.parts)]
     names = [glob.escape(p.as_posix()) for p in own]
-    message = f"Write the {'blend' if kind == 'dataset' else 'model'} and its card"
+    said = f"Write the {'blend' if kind == 'dataset' else 'model'} and its card"
     try:
         if not api.repo_exists(repo_id, repo_type=kind):
             api.create_repo(repo_id, repo_type=kind, private=private)
         if private and not api.repo_info(repo_id, repo_type=kind).private:
             raise ConfigError(f"{repo_id} is there already, and public; ask for a public one, or choose another name")
-        api.upload_folder(
-            repo_id=repo_id, folder_path=path, repo_type=kind, allow_patterns=names, commit_message=message
-        )
+        api.upload_folder(repo_id=repo_id, folder_path=path, repo_type=kind, allow_patterns=names, commit_message=said)
     except ConfigError:
         raise
     except Exception as exc:  # noqa: BLE001 - of whatever HTTP library huggingface_hub stands on

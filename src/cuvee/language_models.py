@@ -11,22 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from huggingface_hub import hf_hub_download
 from jinja2 import TemplateError
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    DynamicCache,
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    MinPLogitsWarper,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
 
 from cuvee.errors import ConfigError, CuveeError, GenerationError, InputError, MissingDependency, TrainingError
 from cuvee.inputs import check_layers, explain_damage, first_line
@@ -131,8 +118,8 @@ def _load(files: ModelFiles, dtype: torch.dtype, *, online: bool) -> LanguageMod
             place = files.place if online else str(Path(config).parent)
         revision = commit or "main"
         given = {"gguf_file": files.gguf_file, "revision": revision, "local_files_only": not online}
-        tokenizer = AutoTokenizer.from_pretrained(place, **given, trust_remote_code=False)
-        model, info = AutoModelForCausalLM.from_pretrained(
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, **given, trust_remote_code=False)
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
             place, **given, trust_remote_code=False, dtype=dtype, output_loading_info=True
         )
     # a file of another kind of model loads too, its missing layers drawn at random
@@ -166,12 +153,14 @@ def loading_model(model: str, *, gguf: bool = False) -> Iterator[None]:
         raise MissingDependency(f"model {model!r}: {first_line(exc)}") from exc
 
 
-def _plain_generation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+def _plain_generation(
+    model: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerBase
+) -> transformers.GenerationConfig:
     """The end tokens of model and tokenizer, and nothing else: penalties would change what is written in silence."""
     own = model.generation_config.eos_token_id
     found = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
     endings = sorted({int(token) for token in found if token is not None})
-    return GenerationConfig(
+    return transformers.GenerationConfig(
         eos_token_id=endings, pad_token_id=endings[0] if endings else 0, bos_token_id=tokenizer.bos_token_id
     )
 
@@ -195,12 +184,14 @@ class PromptReader:
 
     BLOCK = 64
 
-    def __init__(self, model: PreTrainedModel, precision: torch.dtype = torch.float32, most: int = 2 << 30) -> None:
+    def __init__(
+        self, model: transformers.PreTrainedModel, precision: torch.dtype = torch.float32, most: int = 2 << 30
+    ) -> None:
         self._model, self._precision, self._most = model.eval(), precision, most
         self._kept: OrderedDict[Tokens, Layers] = OrderedDict()
         self._held = 0
 
-    def read(self, prompts: Sequence[Tokens]) -> tuple[DynamicCache, torch.Tensor]:
+    def read(self, prompts: Sequence[Tokens]) -> tuple[transformers.DynamicCache, torch.Tensor]:
         """Of each prompt, padded on the left, and the mask that hides the padding, shape (b, longest prompt)."""
         width, device = max(map(len, prompts)), self._model.device
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
@@ -211,7 +202,7 @@ class PromptReader:
             most = max(rows, key=len)
             empty = [(keys[:, :, :0], values[:, :, :0]) for keys, values in most]
             layers = [_pad_left([row[at] if row else empty[at] for row in rows], width) for at in range(len(most))]
-        return DynamicCache(layers), mask
+        return transformers.DynamicCache(layers), mask
 
     def _read(self, prompt: Tokens) -> Layers:
         """Keys and values of one prompt."""
@@ -231,7 +222,7 @@ class PromptReader:
 
     def _read_block(self, tokens: Tokens, before: Layers, start: int) -> Layers:
         ids = torch.tensor([tokens], device=self._model.device)
-        cache = DynamicCache(before) if before else DynamicCache()
+        cache = transformers.DynamicCache(before) if before else transformers.DynamicCache()
         self._model.get_decoder()(input_ids=ids, cache=cache, use_cache=True)
         return [(layer.keys[:, :, start:].bfloat16(), layer.values[:, :, start:].bfloat16()) for layer in cache.layers]
 
@@ -271,8 +262,8 @@ class LanguageModel:
     ``commit`` is that of a model from the hub. ``reader`` reads prompts up to their last token in its place.
     """
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    model: transformers.PreTrainedModel
+    tokenizer: transformers.PreTrainedTokenizerBase
     commit: str | None = None
     reader: PromptReader | None = None
 
@@ -374,21 +365,21 @@ class LanguageModel:
         return Completion(text=text, tokens=min(end + 1, len(row)), reason="stop" if end < len(row) else "length")
 
 
-def plan_draws(streams: Sequence[np.random.Generator], sampling: Sampling) -> LogitsProcessorList:
+def plan_draws(streams: Sequence[np.random.Generator], sampling: Sampling) -> transformers.LogitsProcessorList:
     """How the rows of a batch are drawn: the temperature first, then min-p, top-k and top-p, in vLLM's order."""
     if sampling.temperature <= 0:
-        return LogitsProcessorList([SeededDraws([])])
-    steps: list[LogitsProcessor] = [TemperatureLogitsWarper(float(sampling.temperature))]
+        return transformers.LogitsProcessorList([SeededDraws([])])
+    steps: list[transformers.LogitsProcessor] = [transformers.TemperatureLogitsWarper(float(sampling.temperature))]
     if sampling.min_p:
-        steps.append(MinPLogitsWarper(sampling.min_p))
+        steps.append(transformers.MinPLogitsWarper(sampling.min_p))
     if sampling.top_k and sampling.top_k > 0:
-        steps.append(TopKLogitsWarper(sampling.top_k))
+        steps.append(transformers.TopKLogitsWarper(sampling.top_k))
     if sampling.top_p < 1:
-        steps.append(TopPLogitsWarper(sampling.top_p))
-    return LogitsProcessorList([*steps, SeededDraws(streams)])
+        steps.append(transformers.TopPLogitsWarper(sampling.top_p))
+    return transformers.LogitsProcessorList([*steps, SeededDraws(streams)])
 
 
-class SeededDraws(LogitsProcessor):  # type: ignore[misc]
+class SeededDraws(transformers.LogitsProcessor):  # type: ignore[misc]
     """Draws the next token of each row with a random stream of that row; without streams, leaves the scores alone.
 
     What a row draws depends on its scores and its stream, and on nothing else in the batch. ``model.generate`` itself

@@ -454,6 +454,4 @@ def _descend(gradient: Callable[[Weights], Weights], start: Weights, inverse: We
             history = [*history[1 - _MEMORY :], (moved, changed, np.float32(1.0 / curvature))]
             size = np.float32(curvature / float(np.vdot(changed, inverse @ changed)))
         weights, slope = there, found
-    raise TrainingError(
-        f"the probe did not find the optimum of its loss in {_GRADIENTS:,} gradients; raise l2, or take another loss"
-    )
+    raise TrainingError(f"no optimum of the probe's loss in {_GRADIENTS:,} gradients; raise l2, or take another loss")

@@ -153,7 +153,7 @@ def test_generate_rows_like_those_of_a_file(headlines, tmp_path, capsys, local):
     assert set(made.origins) == {"synthetic"} and made.label_counts() == {"business": 3, "politics": 3, "sports": 3}
     assert {b["temperature"] for b in local.bodies} == {0.4} and "news headlines" in str(local.bodies[0])
     assert "NO_SUCH_VARIABLE is not set" in refused(capsys, *base, "--api-key-env", "NO_SUCH_VARIABLE")
-    assert "did you mean 'chat'?" in refused(capsys, *base, "--api", "chatt")
+    assert "'chatt' is not one of 'chat', 'completions'" in refused(capsys, *base, "--api", "chatt")
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_bad_files_are_told_the_place_and_the_remedy(tmp_path):
     (tmp_path / "ragged.csv").write_text("text,label\na,b,c\n")
     assert "cannot be read" in refuse(tmp_path / "ragged.csv")
     (tmp_path / "folder").mkdir()
-    assert "not a saved Hugging Face dataset" in refuse(tmp_path / "folder")
+    assert "no saved Hugging Face dataset" in refuse(tmp_path / "folder")
 
 
 def test_missing_columns_are_told_the_nearest(tmp_path):

@@ -255,7 +255,7 @@ def test_a_blend_has_the_columns_that_trainers_read_and_is_read_back(tmp_path, c
         again = load_corpus(out)
         assert again.task == "generation" and again.take([0, 1]).texts == corpus.texts
         assert again.take([0, 1]).prompts == corpus.prompts
-    assert "--format is 'chat'" in refused(capsys, "mix", real, pool, "--format", "chat", "--out", out)
+    assert "'chat' is not one of" in refused(capsys, "mix", real, pool, "--format", "chat", "--out", out)
 
 
 def test_turns_come_back_from_the_text_that_they_are_read_as():

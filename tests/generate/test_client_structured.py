@@ -119,7 +119,7 @@ def test_a_refused_parameter_is_named_with_the_servers_words_and_what_to_do(llm,
         return web.json_response({"error": {"message": f"Unsupported parameter: '{name}' here."}}, status=status)
 
     llm.script = refuse
-    expected = rf"refuses the parameter '{name}': HTTP {status} Unsupported parameter: '{name}' here\.; .*{remedy}"
+    expected = rf"refuses '{name}': HTTP {status} Unsupported parameter: '{name}' here\.; .*{remedy}"
     requests = ask(sampling=Sampling(min_p=0.1, top_k=4), schema=SCHEMA)
     with Ledger() as ledger, LLMClient(llm.endpoint(), ledger) as client, pytest.raises(EndpointError, match=expected):
         client.answer_requests(requests)

@@ -272,8 +272,8 @@ def test_rows_with_paragraphs_are_shown_and_made_with_them(llm, generate):
     [
         (["--omit", "n"], "--omit: "),
         (["--extra", "thinking"], "give NAME=VALUE"),
-        (["--extra", "thinking=False"], "the value is no JSON; write true, false"),
-        (["--extra", "thinking={on"], "the value is no JSON"),
+        (["--extra", "thinking=False"], "its value is no JSON; write true, false"),
+        (["--extra", "thinking={on"], "its value is no JSON"),
         (["--extra", "temperature=2"], "--extra: 'temperature' is in every request already"),
         (["--extra", "model=x"], "--extra: 'model' is in every request already"),
         (["--system", "drop"], "--system: "),

@@ -82,10 +82,11 @@ def run_cli(arguments: Sequence[str]) -> int:
         _complain(f"error: {exc}", "red")
         return 1 if isinstance(exc, TrialsFailed | TrialsAwaited) else 2
     except UsageError as exc:
-        told = io.StringIO()
-        exc.show(told)
-        console.err.quiet = False
-        console.err.print(told.getvalue(), end="", soft_wrap=True)
+        said = exc.format_message().replace("Value error, ", "").rstrip(".")
+        if arguments:
+            _complain(f"error: {said}; see {exc.ctx.command_path if exc.ctx else 'cuvee'} --help", "red")
+        else:  # it is the help
+            console.err.print(said, soft_wrap=True)
         return exc.exit_code
     except KeyboardInterrupt:
         return _stopped()
@@ -171,6 +172,5 @@ def _report_defect(kind: type[BaseException], value: BaseException, _trace: Trac
     if os.environ.get("CUVEE_DEBUG"):
         console.err.print("".join(traceback.format_exception(value)), soft_wrap=True)
     _complain(
-        f"defect in cuvee {__version__}: {kind.__name__}: {value}; set CUVEE_DEBUG=1 for the traceback and report it",
-        "red",
+        f"defect in cuvee {__version__}: {kind.__name__}: {value}; report it with what CUVEE_DEBUG=1 shows", "red"
     )

@@ -22,7 +22,7 @@ from typer import Argument, Option
 
 from cuvee._version import __version__
 from cuvee.cli import console, options
-from cuvee.cli.options import Columns, GuardCells, Out, Tell, check_pairs, choose_name, may_trust, refuse_options
+from cuvee.cli.options import Columns, GuardCells, Out, Tell, check_pairs, may_trust, refuse_options
 from cuvee.config.dials import parse_target
 from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, LanguageModel, TransformersGenerator
 from cuvee.config.opening import open_model
@@ -35,7 +35,7 @@ from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials import SamplingDial
 from cuvee.generate.filling import AcceptanceRules
 from cuvee.generate.ledger import Ledger, check_ledger, tell_spending
-from cuvee.generate.parsing import KINDS
+from cuvee.generate.parsing import Kind
 from cuvee.generate.pools import GenerationSpec, Pool, count_rejected, generate_pools, write_quarantine
 from cuvee.generate.prompts import SUFFIX, load_prompts
 from cuvee.generate.targets import generate_to_target
@@ -46,10 +46,7 @@ from cuvee.study.generation import make_score, matched_rows, note_findings, retr
 from cuvee.study.prepare import read_sources
 
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)  # where ``--target`` looks
-_APIS: tuple[Api, ...] = ("completions", "chat")
-_LEDGER = (
-    "keeps every answer, always: a rerun, with more rows too, sends only what is missing [default: OUT.ledger.sqlite]"
-)
+_LEDGER = "keeps every answer: a rerun, with more rows too, sends only what is missing [default: OUT.ledger.sqlite]"
 _QUARANTINE = "rejected answers and failed requests, if there are any [default: OUT.quarantine.jsonl]"
 _ONLY_ENDPOINT = ("api_key_env", "concurrency", "budget_requests", "budget_tokens", "omit", "extra", "system")
 Made = Mapping[str, Mapping[str, object]]
@@ -66,7 +63,7 @@ class Asking:
     describe: Annotated[str, Option(help="what the texts are: news headlines")] = "examples"
     max_tokens: Annotated[int, Option(min=1)] = 48
     rows_per_request: Annotated[int, Option(min=1, max=50, help="rows of a label that one request asks for")] = 1
-    kind: Annotated[str | None, Option(help=f"what is written: {', '.join(KINDS)}")] = None
+    kind: Annotated[Kind | None, Option(help="what is written")] = None
     sources: Annotated[Path | None, Option(help="file of passages or contexts to write about")] = None
     sources_column: Annotated[str | None, Option(help="column of the texts in --sources, if it is not found")] = None
     prompts: Annotated[Path | None, Option(help="folder of your own prompts")] = None
@@ -86,7 +83,7 @@ class Asking:
             sampling=Sampling(max_tokens=self.max_tokens),
             describe=self.describe,
             seed=self.seed,
-            kind=None if self.kind is None else choose_name(self.kind, KINDS, "--kind"),
+            kind=self.kind,
             sources=sources,
             prompts=load_prompts(self.prompts),
             rows_per_request=self.rows_per_request,
@@ -115,7 +112,7 @@ class Answering:
 
     base_url: Annotated[list[str] | None, Option(help="an OpenAI-compatible endpoint; repeat it for replicas")] = None
     model: Annotated[str, Option(help="name at the endpoint; or FILE.gguf; or hf:PATH, hf:NAME for transformers")] = ""
-    api: Annotated[str | None, Option(help=f"{_APIS[1]} or {_APIS[0]}; hf: models take the latter")] = None
+    api: Annotated[Api | None, Option(help="form of prompts: chat by default; hf: models take completions")] = None
     api_key_env: Annotated[str | None, Option(help="environment variable that holds the key")] = None
     concurrency: Annotated[int | None, Option(min=1, help="most requests at the same time; adapts if not given")] = None
     budget_requests: Annotated[int | None, Option(min=0, help="most requests, in all runs with this ledger")] = None
@@ -126,10 +123,9 @@ class Answering:
 
     def choose(self, ctx: typer.Context) -> LanguageModel:
         """The embedded LLM, a transformers model, or the endpoint at one address, or those of replicas."""
-        api = None if self.api is None else choose_name(self.api, _APIS, "--api")
         if self.model.startswith(options.HF):
             refuse_options(ctx, ["base_url", *_ONLY_ENDPOINT], f"{self.model} needs no endpoint")
-            return TransformersGenerator(kind="transformers", model=self.model, api=api or "completions")
+            return TransformersGenerator(kind="transformers", model=self.model, api=self.api or "completions")
         if not self.base_url:
             if not self.model.endswith(".gguf"):
                 refuse_options(ctx, ["model"], "it goes with --base-url, or is FILE.gguf or hf:NAME")
@@ -140,7 +136,7 @@ class Answering:
         given |= {"budget": {"requests": self.budget_requests, "tokens": self.budget_tokens}, "omit": self.omit or ()}
         given |= {"extra_body": _read_extra(self.extra or ()), "system": self.system or "send"}
         try:
-            return EndpointGenerator.model_validate({"kind": "endpoint", "api": api or "chat", **given})
+            return EndpointGenerator.model_validate({"kind": "endpoint", "api": self.api or "chat", **given})
         except ValidationError as exc:
             error, options_of = exc.errors()[0], {"omit": "omit", "extra_body": "extra", "system": "system"}
             option = next((options_of[str(part)] for part in error["loc"] if str(part) in options_of), "base-url")
@@ -162,9 +158,7 @@ def _read_extra(given: Sequence[str]) -> dict[str, object]:
             found[name.strip()] = json.loads(value)
         except ValueError as exc:
             if value.startswith(("{", "[", '"')) or value in ("True", "False", "None"):
-                raise ConfigError(
-                    f"--extra {pair!r}: the value is no JSON; write true, false, null or whole JSON"
-                ) from exc
+                raise ConfigError(f"--extra {pair!r}: its value is no JSON; write true, false, null or JSON") from exc
             found[name.strip()] = value
     return found
 
@@ -320,10 +314,8 @@ def doctor(
 def _check_machine() -> Iterator[tuple[str, str]]:
     yield "cuvee", __version__
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    has_memory = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names
-    memory = (
-        f", {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB memory" if has_memory else ""
-    )
+    known = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names
+    memory = f", {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB memory" if known else ""
     yield "machine", f"{os.cpu_count()} cores{memory}"
     writable = "" if os.access(".", os.W_OK) else "; this folder cannot be written to: run folders need it"
     yield "disk", f"{shutil.disk_usage('.').free / 2**30:.0f} GiB free here{writable}"

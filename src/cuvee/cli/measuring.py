@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated
 from xml.etree import ElementTree
 
 import typer
@@ -106,14 +106,14 @@ def _load_side(target: Path | None, embeddings: Path | None, columns: Columns) -
 class Computing:
     """Where rows are embedded."""
 
-    execute: Annotated[str, Option(help="where rows are embedded: local, processes, ray")] = "local"
+    execute: Annotated[ExecutorKind, Option(help="where rows are embedded")] = "local"
     workers: Annotated[int | None, Option(min=1, help="workers at once, with --execute processes or ray")] = None
     address: Annotated[str | None, Option(help="address of a Ray cluster; by default one starts here")] = None
 
     @contextmanager
     def open_workers(self, ctx: typer.Context) -> Iterator[WorkerPool | None]:
         """Workers to spread over; None where all is done here."""
-        kind = options.choose_name(self.execute, get_args(ExecutorKind), "--execute")
+        kind = self.execute
         options.refuse_idle(
             ctx,
             address=kind != "ray" and "it goes with --execute ray",
@@ -122,7 +122,7 @@ class Computing:
         if kind == "local":
             yield None
             return
-        with open_executor(cast("ExecutorKind", kind), Terms(workers=self.workers), address=self.address) as executor:
+        with open_executor(kind, Terms(workers=self.workers), address=self.address) as executor:
             yield executor
 
 
@@ -324,9 +324,7 @@ def _find_failures(measured: Measurement, asked: CheckRules) -> list[Finding]:
     named = () if asked.findings == "all" else asked.findings
     for rule in RULES:
         if rule.id in named and (lacks := [name for name in rule.needs if name not in measured.values]):
-            raise ConfigError(
-                f"findings: {rule.id} needs {lacks[0]}, which needs `against` or `held_out`, or more rows"
-            )
+            raise ConfigError(f"findings: {rule.id} needs {lacks[0]}, which needs `against`, `held_out` or more rows")
     failed = [f for f in measured.findings if f.severity and (asked.findings == "all" or f.id in asked.findings)]
     for name, limits in asked.limits.items():
         if name not in measured.values:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import replace as change
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -22,14 +22,13 @@ from cuvee.corpus.files import OUTPUTS, check_folder, fill_folder, replace_text,
 from cuvee.corpus.table import BlendForm, Task
 from cuvee.defects import NoLeaks, longest_answer
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
-from cuvee.errors import ConfigError, InputError
+from cuvee.errors import ConfigError, InputError, naming
 from cuvee.hub import is_dataset, push_folder, write_dataset
 from cuvee.inputs import read_prompts
 from cuvee.records import Finding, Regime
 from cuvee.report import Reproduction, SyntheticPart, render_card
 from cuvee.similarity import find_near_duplicates, unit_rows
 
-_FORMATS = ("parquet", "jsonl", "csv")
 _MOST_LABELS = 8
 NOTHING_WRONG = Finding(
     id="nothing-wrong", sentence="Nothing wrong was found: no row repeats another, and there are rows enough."
@@ -52,9 +51,7 @@ class Splitting:
         """Every file to write; a part that was asked for and came out empty is an error."""
         sizes = self._read_sizes()
         test, validation = self._read_part("test"), self._read_part("validation")
-        made = split_corpus(
-            corpus, test=test, validation=validation, rows_per_label=None, seed=self.seed, together=self._link(corpus)
-        )
+        made = split_corpus(corpus, test=test, validation=validation, seed=self.seed, together=self._link(corpus))
         parts = {"train": made.train, "validation": made.validation, "test": made.test.open_for_confirmation()}
         for name, rows in (("test", test), ("validation", validation)):
             if rows and not len(parts[name]):
@@ -75,9 +72,7 @@ class Splitting:
     def _read_sizes(self) -> list[int | str]:
         sizes = [part.strip() for part in self.rows_per_label.split(",")]
         if any(size != "all" and not re.fullmatch("[1-9][0-9]{0,17}", size) for size in sizes):
-            raise ConfigError(
-                f"--rows-per-label is {self.rows_per_label!r}; give numbers of at least 1, or all: 4,16,64,all"
-            )
+            raise ConfigError(f"--rows-per-label is {self.rows_per_label!r}; give numbers above 0, or all: 4,16,64,all")
         return list(dict.fromkeys("all" if size == "all" else int(size) for size in sizes))
 
     def _link(self, corpus: Corpus) -> list[int] | None:
@@ -94,7 +89,7 @@ class SplitOutput(Output):
     """A folder of one file a part."""
 
     out: Annotated[Path, Option("--out", "-o", help="a new folder")]
-    form: Annotated[str, Option("--format", help="parquet, jsonl or csv")] = "parquet"
+    form: Annotated[Literal["parquet", "jsonl", "csv"], Option("--format")] = "parquet"
 
 
 @may_trust
@@ -106,7 +101,7 @@ def split(
     output: SplitOutput,
 ) -> None:
     """Split a file into train, validation and test; no text, group, context or near-duplicate is on two sides."""
-    out, form = output.out, options.choose_name(output.form, _FORMATS, "--format")
+    out, form = output.out, output.form
     options.check_guard(ctx, f".{form}")
     options.check_pairs(ctx, encoder="near")
     check_folder(out)
@@ -207,14 +202,14 @@ class Choosing:
     rows: Annotated[int | None, Option(min=1, help="rows to choose; by default all that pass the filters")] = None
     levels: Annotated[int | None, Option(min=2, help="number of subsets, from the least to the most diverse")] = None
     target: Annotated[float | None, Option(help="the value of --metric to reach")] = None
-    method: Annotated[str | None, Option(help=f"one subset: {', '.join(room.METHODS)}")] = None
-    metric: Annotated[str, Option(help=f"{', '.join(room.OBJECTIVES)}")] = "vendi"
+    method: Annotated[room.Method | None, Option(help="choose one subset by it")] = None
+    metric: Annotated[room.Metric, Option(help="the diversity of --levels and --target")] = "vendi"
     no_match_lengths: Annotated[bool, Option("--no-match-lengths", help="do not match text lengths")] = False
     encoder: options.EncoderName = DEFAULT_ENCODER
     seed: Seed = 0
 
     def check(self, ctx: typer.Context) -> None:
-        """Refuse options that exclude each other or would have no effect, and unknown names."""
+        """Refuse options that exclude each other or would have no effect."""
         choice = ("levels", "target", "method", "metric", "no_match_lengths")
         if self.rows is None:
             refuse_options(ctx, choice, "it says which rows to choose; say how many with --rows")
@@ -223,8 +218,6 @@ class Choosing:
             raise ConfigError(f"--{given[0]} and --{given[1]} exclude each other; give one")
         if self.method is not None:
             refuse_options(ctx, ["metric"], "the method says what is chosen by")
-            options.choose_name(self.method, [*room.METHODS], "--method")
-        options.choose_name(self.metric, [*room.OBJECTIVES], "--metric")
 
     def choose(self, pool: Corpus, encoder: Encoder, real: Corpus | None) -> Sequence[room.Selection]:
         """The rows at each level, at the target, or by the method; nothing where no number of rows is given."""
@@ -283,7 +276,7 @@ def select(
             f"{pool}: {choosing.rows or 1} rows are needed, {len(filtered.corpus)} of {len(corpus)} passed the filters "
             f"({taken}); ask for fewer, filter less, or give a larger pool"
         )
-    with options.naming(pool):
+    with naming(str(pool)):
         chosen, out = choosing.choose(filtered.corpus, encoder, real), output.out
     paths = [out.with_name(f"{out.stem}-{part.name}{out.suffix}") for part in chosen] if len(chosen) > 1 else [out]
     for rows, path in zip([part.corpus for part in chosen] or [filtered.corpus], paths, strict=True):
@@ -320,13 +313,11 @@ class Mixing:
 
     share: Annotated[float, Option(min=0, max=1, help="synthetic rows over all rows")] = 0.5
     amount: Annotated[str | None, Option(help="in place of --share: 3x (for each real row), rows a label, all")] = None
-    regime: Annotated[str, Option(help="augment or replace")] = "augment"
+    regime: Regime = "augment"
     allow_repeats: Annotated[bool, Option("--allow-repeats", help="draw rows again if there are too few")] = False
     held_out: Annotated[list[Path] | None, Option(help="held-out rows, none of which may be in the blend")] = None
     dedupe: Annotated[bool, Option("--dedupe", help="leave out synthetic rows that repeat a row")] = False
-    form: Annotated[str, Option("--format", help="of answers: prompt-completion or messages; auto: as rows are")] = (
-        "auto"
-    )
+    form: Annotated[BlendForm, Option("--format", help="of answers; auto: as rows are")] = "auto"
     seed: Seed = 0
 
     def find_share(self, rows_per_label: int) -> float | None:
@@ -340,9 +331,7 @@ class Mixing:
         amount = read_amount(given, rows_per_label)
         return None if amount is None else share_of(amount)
 
-    def mix_files(
-        self, real: Path, synthetic: Path, columns: Columns, regime: Regime
-    ) -> tuple[room.Blend, list[Finding]]:
+    def mix_files(self, real: Path, synthetic: Path, columns: Columns) -> tuple[room.Blend, list[Finding]]:
         """The blend of two files, and what should be known of them."""
         rows = columns.load(real, labelled=True)
         columns = columns.like(rows)
@@ -360,9 +349,9 @@ class Mixing:
         if self.dedupe:
             others = once.corpus
         share, fewer = self.find_share(max(count_strata(rows).values())), self.amount is not None and not again
-        with options.naming(synthetic), options.explaining("--"):
+        with options.explaining("--"), naming(str(synthetic)):
             blend = room.mix_corpora(
-                rows, others, share=share, amount="all" if share is None else None, regime=regime, seed=self.seed,
+                rows, others, share=share, amount="all" if share is None else None, regime=self.regime, seed=self.seed,
                 allow_repeats=again, allow_fewer=fewer,
             )  # fmt: skip
         for path in self.held_out or ():
@@ -398,11 +387,10 @@ def mix(
     output: Annotated[Output, {"out": Path("blend.parquet")}],
 ) -> None:
     """Mix real and synthetic rows at an exact share; --out is a file, or a folder of the blend with its card."""
-    out, regime = output.out, options.choose_name(how.regime, get_args(Regime), "--regime")
-    form = options.choose_name(how.form, get_args(BlendForm), "--format")
+    out, form = output.out, how.form
     if how.amount is not None:
         refuse_options(ctx, ["share"], "--amount says how much")
-        if regime == "replace":
+        if how.regime == "replace":
             raise ConfigError("--amount counts rows added to the real ones; with --regime replace give --share")
     columns = columns.checked(ctx, real, synthetic)
     options.check_guard(ctx, out.suffix)
@@ -415,7 +403,7 @@ def mix(
         why = f"{out} is one file; a dataset with its card is a folder, --out FOLDER"
         refuse_options(ctx, ["licence", "language", "push", "public"], why)
     card = hub.describe(ctx, out.name)
-    blend, findings = how.mix_files(real, synthetic, columns, regime)
+    blend, findings = how.mix_files(real, synthetic, columns)
     if form != "auto" and blend.corpus.task != "generation":
         raise ConfigError(f"--format is for the task generation, these rows are for {blend.corpus.task}; leave it out")
     weights = blend.weighing if blend.is_weighted else ""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, cast, get_args, get_origin, get_type_hints
 
 import typer
 from rich.console import RenderableType
@@ -22,14 +22,13 @@ from cuvee.corpus.files import OUTPUTS
 from cuvee.corpus.formats import SUFFIXES
 from cuvee.corpus.table import is_ours
 from cuvee.errors import ConfigError, InputError
-from cuvee.registry import nearest_name, trust_modules
+from cuvee.registry import trust_modules
 
 if TYPE_CHECKING:
     from cuvee.config.generators import ReaderConfig
     from cuvee.report import CardFacts
     from cuvee.study import Flow
 
-C = TypeVar("C", bound=str)
 Command = Callable[..., None]
 _NAMED = inspect.Parameter.KEYWORD_ONLY
 
@@ -42,6 +41,7 @@ Trust = Annotated[
 Quiet = Annotated[bool, Option("--quiet", "-q", help="no progress and no notes, only errors")]
 Label = Annotated[str | None, Option(help="column of the label")]
 Text = Annotated[str | None, Option(help="column of the input")]
+TaskName = Annotated[Task | None, Option(help="what rows are for; by default as they are")]
 Out = Annotated[Path | None, Option("--out", "-o", help="where to write")]
 Seed = Annotated[int, Option(min=0)]
 EncoderName = Annotated[str, Option(help="minilm, hashing, or a sentence-transformers model; @bfloat16 after it")]
@@ -56,7 +56,6 @@ GROUNDED = "least share of an answer's content words that stand in its context"
 Reader = Annotated[str | None, Option(help="an LLM that answers again: embedded, FILE.gguf or hf:PATH")]
 
 # Columns that commands take.
-IN_STUDY = "a study takes it from study.yaml"
 PLAIN = ("text", "label", "group")
 GROUPED = (*PLAIN, "context", "task")
 UNGROUPED = ("text", "label", "context", "task")
@@ -129,23 +128,16 @@ def refuse_idle(ctx: typer.Context, **why: str | bool) -> None:
             refuse_options(ctx, [name], str(told))
 
 
-def refuse_others(ctx: typer.Context, *allowed: str, why: str = IN_STUDY) -> None:
+def refuse_others(ctx: typer.Context, *allowed: str) -> None:
     """Refuse all options that were given, except those allowed, ``--json``, ``--trust``, ``--quiet``."""
-    refuse_options(ctx, (name for name in ctx.params if name not in (*allowed, "json", "trust", "quiet")), why)
+    others = (name for name in ctx.params if name not in (*allowed, "json", "trust", "quiet"))
+    refuse_options(ctx, others, "a study takes it from study.yaml")
 
 
 def check_pairs(ctx: typer.Context, **needs: str) -> None:
     """Refuse options without the one that each of them goes with."""
     why = {name: f"it goes with --{other.replace('_', '-')}" for name, other in needs.items()}
     refuse_idle(ctx, **{name: not is_given(ctx, needs[name]) and told for name, told in why.items()})
-
-
-def choose_name(given: str, valid: Sequence[C], option: str) -> C:
-    """One of the valid names, else a ConfigError that names the option."""
-    for name in valid:
-        if given == name:
-            return name
-    raise ConfigError(f"{option} is {given!r}; {nearest_name(given, valid)}")
 
 
 def told_command(ctx: typer.Context) -> str:
@@ -209,15 +201,6 @@ def read_reader(name: str, least: float | None = None) -> ReaderConfig:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Begin the errors of what is done with a file's rows with its name."""
-    try:
-        yield
-    except InputError as exc:
-        raise InputError(f"{path}: {exc}") from exc
-
-
-@contextmanager
 def explaining(where: str = "") -> Iterator[None]:
     """Make an error of the user's of what a function says that is given what it cannot use, after ``where``."""
     try:
@@ -270,17 +253,12 @@ class Columns:
     label: Label = None
     group: Annotated[str | None, Option(help="column of groups that stay together: a source, a document")] = None
     context: Annotated[str | None, Option(help="column of what a question is about, for the task generation")] = None
-    task: Annotated[str | None, Option(help="classification, generation or retrieval; by default as rows are")] = None
+    task: TaskName = None
     files: tuple[Path | None, ...] = ()
 
-    @property
-    def chosen_task(self) -> Task | None:
-        """The task, if there is one of this name; None where none is named."""
-        return None if self.task is None else choose_name(self.task, get_args(Task), "--task")
-
     def checked(self, ctx: typer.Context, *files: Path | None) -> Columns:
-        """These columns with the files that a command reads; unknown tasks and useless columns are refused."""
-        task = "generation" if self.context is not None and self.chosen_task is None else self.chosen_task
+        """These columns with the files that a command reads; useless columns are refused."""
+        task = "generation" if self.context is not None and self.task is None else self.task
         if task != "generation":
             refuse_options(ctx, ["context"], f"it is for --task generation, this one is {task}")
         return replace(self, files=files, task=task)
@@ -294,7 +272,7 @@ class Columns:
         text, label, context = (None,) * 3 if self._is_of_others(path) else (self.text, self.label, self.context)
         return load_corpus(
             path, text=text, label=label, group=self.group, context=context,
-            origin=origin, task=self.chosen_task, labelled=labelled,
+            origin=origin, task=self.task, labelled=labelled,
         )  # fmt: skip
 
     def like(self, corpus: Corpus) -> Columns:

@@ -16,7 +16,7 @@ from rich.table import Table
 from typer import Argument, Context, Option
 
 from cuvee.cli import console, options, show
-from cuvee.cli.options import Label, Out, Seed, Target, Tell, Text, expand_options, may_trust, open_shown
+from cuvee.cli.options import Label, Out, Seed, Target, TaskName, Tell, Text, expand_options, may_trust, open_shown
 from cuvee.errors import ConfigError, InputError, TrialsFailed
 from cuvee.records.measurement import write_seconds
 
@@ -34,9 +34,7 @@ class Beginning:
 
     text: Text = None
     label: Label = None
-    task: Annotated[str | None, Option(help="classification, generation or retrieval; by default as the rows are")] = (
-        None
-    )
+    task: TaskName = None
     pool: Annotated[list[Path] | None, Option(help="file of synthetic rows, instead of an LLM; can be repeated")] = None
     base_url: Annotated[str, Option(help="OpenAI-compatible endpoint, instead of the embedded LLM")] = ""
     model: Annotated[str, Option(help="its model")] = ""
@@ -55,9 +53,7 @@ class Beginning:
             raise ConfigError("--pool and --base-url both say where synthetic rows come from; give one of them")
         corpus = options.Columns(text=self.text, label=self.label, task=self.task).load(data, labelled=True)
         if corpus.task == "classification" and len(corpus.labels) == 1:
-            raise InputError(
-                f"{data}: one label only ({corpus.labels[0]!r}); is the label in another column (--label)?"
-            )
+            raise InputError(f"{data}: one label only ({corpus.labels[0]!r}); is it in another column (--label)?")
         columns = choose_columns(read_table(data), self.text, self.label, str(data))
         if corpus.task != "generation":
             columns.pop("context", None)

@@ -80,15 +80,12 @@ class Training:
             raise ConfigError(f"--set: {exc}") from exc
 
 
-_HUB = ("licence", "language", "push", "public")
-
-
 @may_trust
 def train(
     ctx: typer.Context,
     target: Annotated[Path, Argument(help="a blend (file of rows); or study.yaml or a run folder")],
     how: Training,
-    hub: Annotated[Hub, _HUB],
+    hub: Hub,
     columns: Annotated[Columns, UNGROUPED],
     tell: Tell,
     out: Annotated[Path, Option("--out", "-o", help="folder of the model")] = Path("model"),
@@ -219,9 +216,7 @@ def evaluate(
     if judging.compare is not None:
         other, its_task = answering.load(judging.compare)
         if its_task != task:
-            raise ConfigError(
-                f"--compare {judging.compare} is a model for {its_task}, not for {task}; give one of the same task"
-            )
+            raise ConfigError(f"--compare {judging.compare} is a model for {its_task}; give one for {task}")
     with console.Display() as display:
         watch = display.watch
         judged = room.judge_model(predictor, corpus, seed=seed, passages=pool, writing=writing, watch=watch)

@@ -1,6 +1,6 @@
 """The table of examples: user files in and out, splits, the locked test."""
 
-from cuvee.corpus.content import compare_labels, content_id, end_of_tokens, first_same, normalise_text, split_tokens
+from cuvee.corpus.content import compare_labels, end_of_tokens, first_same, normalise_text, split_tokens
 from cuvee.corpus.files import load_corpus, load_vectors, read_columns, replace_text, write_corpus, write_table
 from cuvee.corpus.splits import (
     LockedTest,

@@ -200,9 +200,7 @@ def read_string(value: object, where: str) -> str | None:
     if isinstance(value, bool | int | float):
         return str(value)
     shown = visible(show_value(value)[:60])
-    raise InputError(
-        f"{where} holds {name_kind(value)}, not text: {shown}; choose another column or write one text or label a row"
-    )
+    raise InputError(f"{where} holds {name_kind(value)}, not text: {shown}; name another column, or write a text a row")
 
 
 def name_kind(value: object) -> str:

@@ -79,22 +79,13 @@ def end_of_tokens(text: str, tokens: int) -> int:
     return ends[tokens - 1] if len(ends) > tokens else len(text)
 
 
-def content_id(text: str, target: str) -> str:
-    """A row id made of the content: 16 hex digits."""
-    return _content_digest(text, target)[:8].hex()
-
-
-def _content_digest(text: str, target: str) -> bytes:
-    return hashlib.sha256(f"{text}\x00{target}".encode("utf-8", "surrogatepass")).digest()
-
-
 def content_ids(texts: pa.ChunkedArray, targets: pa.ChunkedArray) -> pa.Array:
-    """The content id of each row; of rows with equal content the second has ``-2`` at its end, and so on."""
+    """An id of each row, 16 hex digits of its content; of rows with equal content the second has ``-2``, and so on."""
     parts: list[bytes] = []
     table = pa.table({"text": texts, "target": targets})
     for batch in table.to_batches(max_chunksize=_BATCH):
         pairs = zip(batch["text"].to_pylist(), batch["target"].to_pylist(), strict=True)
-        parts.append(b"".join(_content_digest(text, target)[:8] for text, target in pairs))
+        parts.append(b"".join(hashlib.sha256(f"{text}\x00{target}".encode()).digest()[:8] for text, target in pairs))
     digests = np.frombuffer(b"".join(parts), dtype=">u8")
     order = np.argsort(digests, kind="stable")
     first = np.flatnonzero(np.diff(digests[order], prepend=digests[order][:1] + 1))  # of each run of equal ones

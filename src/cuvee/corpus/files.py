@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
@@ -17,22 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
-from cuvee.corpus.cells import as_strings, read_lists, to_cell, to_text, to_typed, to_values, typed_table
+from cuvee.corpus.cells import to_cell, to_text, to_values, typed_table
 from cuvee.corpus.content import warn_of_variants
 from cuvee.corpus.formats import dataset_table, read_table
-from cuvee.corpus.table import (
-    INPUT,
-    SCHEMA,
-    Corpus,
-    Origin,
-    Task,
-    choose_task,
-    column_strings,
-    corpus_from_table,
-    is_ours,
-    own_columns,
-    refuse_nulls,
-)
+from cuvee.corpus.table import Corpus, Origin, Task, column_strings, corpus_from_table, is_ours, read_ours
 from cuvee.errors import InputError
 from cuvee.inputs import bounded_memory, explain_damage, first_line, whole_file
 from cuvee.records import Vectors
@@ -87,7 +75,7 @@ def load_corpus(
             table = _take_where(table, where or {}, name)
             known = [(text, None), (label, None), (context, "context"), (group, "group"), (seed, "seed_ids")]
             if is_ours(table.column_names) and all(given in (None, own) for given, own in known):
-                return _read_own(table, name, task)
+                return read_ours(table, name, task)
         else:
             table, name = _other_table(source), "datasets.Dataset"
             table = _take_where(table, where or {}, name)
@@ -128,41 +116,6 @@ def read_columns(source: str | Path) -> list[str]:
     return list(read_table(Path(source)).column_names)
 
 
-def _read_own(table: pa.Table, where: str, task: Task | None) -> Corpus:
-    """A corpus that Cuvée wrote; a file of text alone, such as CSV, has its numbers and lists as text."""
-    made = []
-    if INPUT in table.column_names and "text" not in table.column_names:
-        table, task = table.rename_columns(["text" if n == INPUT else n for n in table.column_names]), "generation"
-    for field in (wanted for wanted in SCHEMA if wanted.name in table.column_names):
-        given, column = table.schema.field(field.name), table[field.name]
-        try:
-            if pa.types.is_string(field.type):
-                column = as_strings(given, column, where, blank=True)
-            elif pa.types.is_list(field.type):
-                column = pa.chunked_array([read_lists(column)])
-            else:
-                column = to_typed(given, column)
-            column = column.cast(field.type)
-        except (pa.ArrowException, ValueError) as exc:
-            raise InputError(f"{where}: has columns of a Cuvée corpus, {field.name} of another type ({exc})") from exc
-        if not field.nullable:
-            refuse_nulls(column, field.name, where)
-        made.append((field, column))
-    own = own_columns(table)
-    made += zip(own.schema, own.columns, strict=True)
-    typed = pa.table([column for _, column in made], schema=pa.schema([field for field, _ in made]))
-    found = Corpus(typed.combine_chunks(), task or "classification")
-    if task is None and found.form is not None:
-        found = Corpus(found.table, choose_task(None, found.form, found.table["target"], where))
-    if strange := sorted(set(found.origins) - set(get_args(Origin))):
-        raise InputError(f"{where}: origin {strange[0]!r} is not one of {', '.join(get_args(Origin))}")
-    wrong = np.flatnonzero(~(np.isfinite(found.weights) & (found.weights >= 0)))
-    if len(wrong):
-        row, weight = int(wrong[0]), found.weights[wrong[0]]
-        raise InputError(f"{where}, row {row + 1}: weight is {weight:g}; give a number of at least 0, or none")
-    return found
-
-
 # --- vectors -----------------------------------------------------------------------------------
 def load_vectors(path: str | Path) -> Vectors:
     """Vectors of shape (n, d) from a ``.npy`` file (mapped, not read) or the list column of a Parquet file.
@@ -197,8 +150,7 @@ def _read_lists(file: pa_parquet.ParquetFile, path: Path) -> Vectors:
     lists = [n for n in lists if pa.types.is_floating(schema.field(n).type.value_type)]
     if len(lists) != 1:
         raise InputError(
-            f"{path}: needs one column of lists of floats, has {', '.join(lists) or 'none'} "
-            f"among {', '.join(schema.names)}"
+            f"{path}: needs one column of float lists, has {', '.join(lists) or 'none'} of {', '.join(schema.names)}"
         )
     rows, out, at = file.metadata.num_rows, np.zeros((0, 0), dtype=np.float32), 0
     for batch in file.iter_batches(batch_size=65_536, columns=lists):
@@ -284,9 +236,11 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
         with whole_file(path) as temporary:
             write(temporary)
     except OSError as exc:
-        raise InputError(
-            f"{path}: cannot be written ({exc.strerror or exc}); free some space or choose another place"
-        ) from exc
+        raise _unwritable(path, exc) from exc
+
+
+def _unwritable(path: str | Path, exc: OSError) -> InputError:
+    return InputError(f"{path}: cannot be written ({exc.strerror or exc}); free some space or choose another place")
 
 
 def check_folder(folder: str | Path, *, replaces: Callable[[Path], bool] | None = None) -> None:
@@ -324,9 +278,7 @@ def fill_folder(folder: str | Path, *, replaces: Callable[[Path], bool] | None =
         yield temporary
         _swap(temporary, target)
     except OSError as exc:
-        raise InputError(
-            f"{folder}: cannot be written ({exc.strerror or exc}); free some space or choose another place"
-        ) from exc
+        raise _unwritable(folder, exc) from exc
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -121,9 +121,7 @@ def _read_parquet(path: Path) -> pa.Table:
     with pa_parquet.ParquetFile(path) as file:
         size, rows = path.stat().st_size, file.metadata.num_rows
         if rows > max(_SMALL, _MOST_EXPANSION * size):
-            raise InputError(
-                f"{path}: says that it has {rows} rows in {show_bytes(size)}, and no texts are so short; write it again"
-            )
+            raise InputError(f"{path}: claims {rows} rows in {show_bytes(size)}, and texts are longer; write it again")
         _check_width(file.metadata.num_columns, path)
     return pa_parquet.read_table(path)
 
@@ -345,9 +343,7 @@ def _read_folder(path: Path, split: str) -> pa.Table:
         found = _SPLIT.search(shard.name) or (_SPLIT.fullmatch(shard.parent.name) if shard.parent != path else None)
         splits.setdefault(found[1] if found else "", []).append(shard)
     if not splits and not split:
-        raise InputError(
-            f"{path}: this folder is not a saved Hugging Face dataset; give a file, Parquet shards or a saved dataset"
-        )
+        raise InputError(f"{path}: is no saved Hugging Face dataset; give a file, Parquet shards or a saved dataset")
     named = [name for name in splits if name]
     if split or len(named) > 1:
         return _read_shards(splits[_choose_split(path, named, split)])

@@ -72,7 +72,7 @@ class LockedTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """Train, validation and locked test of one real corpus; ``unused`` rows were in no part.
+    """Train, validation and locked test of one real corpus.
 
     ``at_hand`` has one row of each cluster of rows that stay together from which those of ``train`` were chosen; None
     where all of them are in ``train``.
@@ -81,7 +81,6 @@ class Split:
     train: Corpus
     validation: Corpus
     test: LockedTest
-    unused: int
     at_hand: Corpus | None = None
 
 
@@ -90,7 +89,7 @@ def split_corpus(
     *,
     test: int | float,
     validation: int | float,
-    rows_per_label: int | None,
+    rows_per_label: int | None = None,
     seed: int,
     together: Sequence[int] | NDArray[np.integer] | None = None,
 ) -> Split:
@@ -136,13 +135,12 @@ def split_corpus(
         if part != "train":
             left[part][label] -= len(rows)
         members[part].append(rows)
-    train, unused = _first_rows(strata, members["train"], rows_per_label)
+    train = _first_rows(strata, members["train"], rows_per_label)
     flat = {part: sorted(i for rows in members[part] for i in rows) for part in ("test", "validation")}
     return Split(
         train=corpus.take(train),
         validation=corpus.take(flat["validation"]),
         test=LockedTest(corpus.take(flat["test"])),
-        unused=unused,
         at_hand=None if rows_per_label is None else corpus.take(sorted(rows[0] for rows in members["train"])),
     )
 
@@ -249,13 +247,11 @@ def _quotas(strata: list[str], sizes: dict[str, int]) -> dict[str, dict[str, int
     return quotas
 
 
-def _first_rows(strata: list[str], clusters: list[list[int]], rows_per_label: int | None) -> tuple[list[int], int]:
+def _first_rows(strata: list[str], clusters: list[list[int]], rows_per_label: int | None) -> list[int]:
     """The first ``rows_per_label`` rows of each stratum in split order (nested in that number)."""
     chosen: list[int] = []
     taken: dict[str, int] = defaultdict(int)
-    total = 0
     for rows in clusters:
-        total += len(rows)
         # one row of a duplicate cluster is enough: a few-shot set has no room for repeats
         for i in rows[:1] if rows_per_label is not None else rows:
             label = strata[i]
@@ -270,8 +266,7 @@ def _first_rows(strata: list[str], clusters: list[list[int]], rows_per_label: in
             f"the largest split.rows_per_label is {min(short.values())}: "
             "lower it, split.test or split.validation"
         )
-    place = {row: k for k, row in enumerate(chosen)}
-    return sorted(chosen, key=lambda i: (strata[i], place[i])), total - len(chosen)
+    return sorted(chosen, key=lambda i: strata[i])
 
 
 def _subject(label: str) -> str:

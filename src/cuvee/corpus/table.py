@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from cuvee.characters import visible
 from cuvee.corpus import forms
-from cuvee.corpus.cells import READ_ROWS, as_strings, json_column, stack_tables
-from cuvee.corpus.content import content_id, content_ids
+from cuvee.corpus.cells import READ_ROWS, as_strings, json_column, read_lists, stack_tables, to_typed
+from cuvee.corpus.content import content_ids
 from cuvee.errors import InputError, InputWarning, MissingDependency
 from cuvee.fingerprint import hash_each, hash_texts
 from cuvee.inputs import first_line
@@ -78,7 +78,6 @@ class Corpus:
             InputError: a row lacks text or target, its context is no string, or two rows have the same id.
         """
         filled: list[dict[str, object]] = []
-        seen: Counter[str] = Counter()
         for number, row in enumerate(rows):
             text, target = row.get("text"), row.get("target")
             if not isinstance(text, str) or not isinstance(target, str):
@@ -88,13 +87,11 @@ class Corpus:
             weight = 1.0 if row.get("weight") is None else row["weight"]
             if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 <= weight < np.inf:
                 raise InputError(f"row {number}: weight must be a number of at least 0 or None, got {weight!r}")
-            out: dict[str, object] = {name: row.get(name) for name in SCHEMA.names}
-            out["origin"] = row.get("origin") or origin
-            if out["id"] is None:
-                base = content_id(text, target)
-                seen[base] += 1
-                out["id"] = base if seen[base] == 1 else f"{base}-{seen[base]}"
-            filled.append(out)
+            filled.append({name: row.get(name) for name in SCHEMA.names} | {"origin": row.get("origin") or origin})
+        unnamed = [row for row in filled if row["id"] is None]
+        fresh = pa.Table.from_pylist(unnamed, schema=SCHEMA)
+        for row, made in zip(unnamed, content_ids(fresh["text"], fresh["target"]).to_pylist(), strict=True):
+            row["id"] = made
         corpus = cls(pa.Table.from_pylist(filled, schema=SCHEMA), task)
         if len(set(corpus.ids)) != len(corpus):
             repeated = Counter(corpus.ids).most_common(1)[0][0]
@@ -422,6 +419,39 @@ def corpus_from_table(
             columns[role] = column_strings(table, name, where, role=role)
     own = own_columns(table, used | {group or "", context or ""})
     return Corpus.from_columns(columns, origin=origin, task=task or "classification", own=own)
+
+
+def read_ours(table: pa.Table, where: str, task: Task | None) -> Corpus:
+    """A corpus that Cuvée wrote; a file of text alone, such as CSV, has its numbers and lists as text."""
+    columns = dict[str, pa.ChunkedArray]()
+    if INPUT in table.column_names and "text" not in table.column_names:
+        table, task = _rename(table, INPUT, "text"), "generation"
+    for field in SCHEMA:
+        given, column = table.schema.field(field.name), table[field.name]
+        try:
+            if pa.types.is_string(field.type):
+                column = as_strings(given, column, where, blank=True)
+            elif pa.types.is_list(field.type):
+                column = pa.chunked_array([read_lists(column)])
+            else:
+                column = to_typed(given, column)
+            column = column.cast(field.type)
+        except (pa.ArrowException, ValueError) as exc:
+            raise InputError(f"{where}: has columns of a Cuvée corpus, {field.name} of another type ({exc})") from exc
+        if not field.nullable:
+            refuse_nulls(column, field.name, where)
+        columns[field.name] = column
+    typed = _append_columns(pa.table(columns, schema=SCHEMA), own_columns(table))
+    found = Corpus(typed.combine_chunks(), task or "classification")
+    if task is None and found.form is not None:
+        found = Corpus(found.table, choose_task(None, found.form, found.table["target"], where))
+    if strange := sorted(set(found.origins) - set(get_args(Origin))):
+        raise InputError(f"{where}: origin {strange[0]!r} is not one of {', '.join(get_args(Origin))}")
+    wrong = np.flatnonzero(~(np.isfinite(found.weights) & (found.weights >= 0)))
+    if len(wrong):
+        row, weight = int(wrong[0]), found.weights[wrong[0]]
+        raise InputError(f"{where}, row {row + 1}: weight is {weight:g}; give a number of at least 0, or none")
+    return found
 
 
 def _read_plain(

@@ -184,12 +184,7 @@ def request_json(endpoint: Endpoint, request: Request) -> str:
 
 def _determinants(endpoint: Endpoint, request: Request) -> dict[str, object]:
     body = request.payload(endpoint.model)
-    found: dict[str, object] = {
-        "endpoint": endpoint.identity,
-        "api": endpoint.api,
-        "replicate": request.replicate,
-        "body": body,
-    }
+    found = dict[str, object](endpoint=endpoint.identity, api=endpoint.api, replicate=request.replicate, body=body)
     if request.schema is not None:
         del body["response_format"]
         found["schema"] = request.schema  # as text: the order of its properties is that of the answer's

@@ -63,7 +63,7 @@ class LLMClient:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was found out about the endpoint, one sentence each."""
-        return self._compatibility.notes
+        return tuple(self._ledger.met.notes)
 
     def answer_requests(
         self, requests: Sequence[Request], on_answer: OnAnswer | None = None, more: More | None = None

@@ -261,11 +261,6 @@ class Compatibility:
         self.worked = False
         """Whether the endpoint has answered such requests: what goes wrong then is no wrong set-up."""
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was found, one sentence each."""
-        return tuple(self._notes)
-
     def note(self, sentence: str) -> None:
         """Keep a fact, once."""
         self._notes.setdefault(sentence)
@@ -387,16 +382,11 @@ def explain_refusal(
         if served is None and "model" in message.casefold():
             return ModelNotFound(f"{where} does not serve model {model!r}: {message}")
     if status == 404:
-        return EndpointError(
-            f"{where}{path} does not exist (404 {message}); check base_url (it usually ends in /v1) "
-            "and api: chat or completions"
-        )
+        return EndpointError(f"{where}{path} does not exist (404 {message}); check api; base_url usually ends in /v1")
     if 300 <= status < 400:
         return EndpointError(f"{where}{path} redirects (HTTP {status}), which is not followed; check base_url")
     if parameter is not None:
-        return EndpointError(
-            f"{where}{path} refuses the parameter {parameter!r}: HTTP {status} {message}; {remedy(parameter)}"
-        )
+        return EndpointError(f"{where}{path} refuses {parameter!r}: HTTP {status} {message}; {remedy(parameter)}")
     more = ""
     if _NO_SYSTEM.search(message):
         more = "; put the system message into the user's: --system merge, or system: merge of the generator"

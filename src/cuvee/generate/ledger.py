@@ -35,31 +35,8 @@ class Met:
     notes: dict[str, None] = field(default_factory=dict)
 
 
-# --- the tables of a ledger, in SQL ---
-ANSWERS = """
-CREATE TABLE IF NOT EXISTS answers (
-    key TEXT PRIMARY KEY, request_json TEXT NOT NULL, text TEXT NOT NULL, finish_reason TEXT NOT NULL,
-    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, checksum TEXT
-)
-"""
-FAILURES = """
-CREATE TABLE IF NOT EXISTS failures (
-    key TEXT PRIMARY KEY, request_json TEXT NOT NULL, reason TEXT NOT NULL, tries INTEGER NOT NULL,
-    message TEXT NOT NULL
-)
-"""
-SESSIONS = """
-CREATE TABLE IF NOT EXISTS sessions (
-    number INTEGER PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, replayed INTEGER NOT NULL,
-    retries INTEGER NOT NULL, unanswered INTEGER NOT NULL, notes TEXT NOT NULL, unverified TEXT NOT NULL
-)
-"""
-REPLICAS = """
-CREATE TABLE IF NOT EXISTS replicas (
-    address TEXT NOT NULL, model TEXT NOT NULL, identity TEXT NOT NULL, PRIMARY KEY (address, model)
-)
-"""
-SCHEMA = (ANSWERS, FAILURES, SESSIONS, REPLICAS)
+# --- in SQL ---
+SCHEMA = Path(__file__).with_name("ledger.sql").read_text(encoding="ascii")
 NOTE = "INSERT OR REPLACE INTO sessions VALUES (?, '', '', ?, ?, ?, ?, '[]')"  # earlier versions filled the others
 MET = "SELECT replayed, retries, unanswered, notes FROM sessions ORDER BY number"
 INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -131,7 +108,7 @@ class Ledger:
                     make_database(path, SCHEMA)
                 self._database = sqlite3.connect(self._where, timeout=30, isolation_level=None, check_same_thread=False)
                 if path is None:
-                    self._database.executescript(";".join(SCHEMA))
+                    self._database.executescript(SCHEMA)
                 self._database.execute("PRAGMA journal_mode=WAL")
                 self._database.execute("PRAGMA synchronous=FULL")
                 self._database.execute(f"PRAGMA wal_autocheckpoint={PAGES_A_CHECKPOINT}")

@@ -36,12 +36,16 @@ class Writing:
     """
 
     kind: Kind
-    task: Task
     text: str
     target: str
     source: str | None = None
     pair: bool = False
     lines: bool = False
+
+    @property
+    def task(self) -> Task:
+        """What rows of this kind are for."""
+        return "classification" if self.kind == "label" else "retrieval" if self.kind == "query" else "generation"
 
     @property
     def is_single(self) -> bool:
@@ -58,24 +62,14 @@ class Writing:
 
 
 WRITINGS: Mapping[Kind, Writing] = {
-    "label": Writing(kind="label", task="classification", text="text", target="label"),
-    "query": Writing(kind="query", task="retrieval", text="query", target="passage", source="passage"),
-    "question": Writing(
-        kind="question", task="generation", text="question", target="answer", source="context", pair=True
-    ),
-    "instruction": Writing(
-        kind="instruction", task="generation", text="instruction", target="response", pair=True, lines=True
-    ),
-    "story": Writing(kind="story", task="generation", text="beginning", target="continuation", pair=True, lines=True),
-    "conversation": Writing(
-        kind="conversation", task="generation", text="conversation", target="reply", pair=True, lines=True
-    ),
-    "reply": Writing(
-        kind="reply", task="generation", text="reply", target="conversation", source="conversation", lines=True
-    ),
-    "turn": Writing(
-        kind="turn", task="generation", text="user", target="reply", source="conversation", pair=True, lines=True
-    ),
+    "label": Writing(kind="label", text="text", target="label"),
+    "query": Writing(kind="query", text="query", target="passage", source="passage"),
+    "question": Writing(kind="question", text="question", target="answer", source="context", pair=True),
+    "instruction": Writing(kind="instruction", text="instruction", target="response", pair=True, lines=True),
+    "story": Writing(kind="story", text="beginning", target="continuation", pair=True, lines=True),
+    "conversation": Writing(kind="conversation", text="conversation", target="reply", pair=True, lines=True),
+    "reply": Writing(kind="reply", text="reply", target="conversation", source="conversation", lines=True),
+    "turn": Writing(kind="turn", text="user", target="reply", source="conversation", pair=True, lines=True),
 }
 KINDS: tuple[Kind, ...] = tuple(WRITINGS)
 
@@ -237,9 +231,7 @@ _ECHO = re.compile(
 )
 _HEADED = re.compile(r"\A\s*\**(?:label|category|class)\**\s*:[^\n]*\n\s*(?=\**text\**\s*:)", re.IGNORECASE)
 _DECLINES = r"as an ai\b|i(?:['’]?m| am) sorry,? but\b|i can(?:no|['’])t (?:help|assist|provide|write)\b"
-_CHATTER = re.compile(
-    rf"^(?:sure\b|certainly\b|of course\b|here(?:'s| is| are)\b.{{0,80}}:|{_DECLINES}|note:)", flags=re.IGNORECASE
-)
+_CHATTER = re.compile(rf"^(?:sure\b|certainly\b|of course\b|here(?:'s| is| are)\b.{{0,80}}:|{_DECLINES}|note:)", re.I)
 _REFUSAL = re.compile(rf"^(?:{_DECLINES})", flags=re.IGNORECASE)
 # What chat templates put between turns, and the heads that stand for their roles.
 _DEBRIS = re.compile(

@@ -116,7 +116,7 @@ class PoolMaker:
         wanted = spec.slots(dial, strata, [level.name for level in chosen])
         if endpoint.identity.startswith(LOCAL) and any(slot.draft and slot.draft.model for slot in wanted.values()):
             raise ConfigError(
-                f"draft_model of dial {dial.name!r} needs an endpoint that serves it; this LLM has one model"
+                f"draft_model of dial {dial.name!r} needs an endpoint that serves it; this LLM serves one"
             )
         self._judge = AcceptanceFilter(train=train, writer=writer, rules=spec.rules)
         self._judge.check_slots(wanted.values())

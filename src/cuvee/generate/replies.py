@@ -29,9 +29,7 @@ _ENDS: Mapping[str, End] = {
     **dict.fromkeys(["refusal", "refused"], "refused"),
     **dict.fromkeys(["toolcalls", "toolcall", "tooluse", "functioncall", "malformedfunctioncall"], "tool"),
 }
-_PASSES = re.compile(
-    r"load|busy|capacity|temporar|rate.?limit|try again|server.?error|time.?out|upstream", re.IGNORECASE
-)
+_PASSES = re.compile(r"load|busy|capacity|temporar|rate.?limit|try again|server.?error|time.?out|upstream", re.I)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,4 +29,4 @@ from cuvee.mix.filters import (
 )
 from cuvee.mix.paraphrases import Replaced, replace_with_paraphrases
 from cuvee.mix.search import OBJECTIVES
-from cuvee.mix.select import METHODS, Selection, Selector, fill_rows
+from cuvee.mix.select import METHODS, Method, Metric, Selection, Selector, fill_rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -24,7 +25,9 @@ from cuvee.similarity import unit_rows
 # Of mean length, standardised, that counts as matched (Austin 2009, Statistics in Medicine 28).
 LARGEST_DIFFERENCE = 0.1
 _BINS = (4, 8, 16, 32)
-METHODS = ("vendi", "log_det", "k_center", "random", "lowest_shift")
+Metric = Literal["vendi", "log_det"]  # the names of ``OBJECTIVES``
+Method = Literal["vendi", "log_det", "k_center", "random", "lowest_shift"]
+METHODS = get_args(Method)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -6,14 +6,13 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from cuvee.recommend.cells import ComparedCells
 from cuvee.recommend.shapes import DIVERSITY
 from cuvee.recommend.statistics import is_ruled_out
 from cuvee.records import Advice, Cell, CellSummary, Estimate, Gain, name_score
 from cuvee.records.advice import Decision, DrawKind, Edge, Lean, RowsFinding, SensitivityTable
-
-Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
 _DRAWS = {"confirm": "confirmation draw", "generation": "generation draw", "sampling": "subsample"}
 # Why it is not confirmed, where the config asks for no confirmation.
@@ -347,17 +346,15 @@ def write_rows(found: RowsFinding, score: str = "accuracy") -> str:
     return f"{found.rows_per_label} real rows{each}: {found.decision}{best}{gain}"
 
 
-def advice_to_json(advice: Advice) -> dict[str, Plain]:
+def advice_to_json(advice: Advice) -> dict[str, object]:
     """The advice as plain values, in the order of its fields; each cell also under its ``key``.
 
     The same trials give the same bytes. Numbers that are not finite become None.
     """
-    plain = _to_plain(advice)
-    assert isinstance(plain, dict)
-    return plain
+    return cast("dict[str, object]", _to_plain(advice))
 
 
-def _to_plain(value: object) -> Plain:
+def _to_plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         plain = {f.name: _to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         if isinstance(value, Cell):
@@ -365,10 +362,6 @@ def _to_plain(value: object) -> Plain:
         return {"robust": value.robust, **plain} if isinstance(value, SensitivityTable) else plain
     if isinstance(value, Mapping):
         return {str(name): _to_plain(part) for name, part in value.items()}
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, Sequence):
+    if isinstance(value, list | tuple):
         return [_to_plain(part) for part in value]
-    raise TypeError(f"advice holds a value of type {type(value).__name__}: {value!r}")
+    return None if isinstance(value, float) and not math.isfinite(value) else value

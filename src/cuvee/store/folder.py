@@ -37,7 +37,7 @@ STUDY, TRIALS = "study", "trials.sqlite"
 LOG_LOST = "put back a copy of it, or run the study in another folder (--out): without it nobody knows what was read"
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS trials (key TEXT PRIMARY KEY, payload TEXT NOT NULL, correct BLOB, "
-    "failed INTEGER NOT NULL, checksum TEXT)",
+    "failed INTEGER NOT NULL, checksum TEXT);"
 )
 # A reason and its detail; the first one is ``study`` and what the study is about, as JSON.
 Entry = tuple[str, str]

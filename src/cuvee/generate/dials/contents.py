@@ -73,8 +73,7 @@ class TopicsDial(PartsDial):
             raise ConfigError(f"{where} has a repeated topic; give each once")
         if len(leaves) < int(self.levels[-1].name):
             raise ConfigError(
-                f"{where} has {len(leaves)} topics, level {self.levels[-1].name} needs as many; add topics or drop the "
-                "level"
+                f"{where} has {len(leaves)} topics, level {self.levels[-1].name} needs as many; add some, or drop it"
             )
         return leaves
 

@@ -241,10 +241,7 @@ class CombinedDial:
         """Raise ConfigError if one of the dials refuses labels or rows, or both set the same thing."""
         both = _set_by(self._first, labels, rows_per_label) & _set_by(self._second, labels, rows_per_label)
         if both:
-            raise ConfigError(
-                f"dial {self.name!r}: both its dials set {' and '.join(sorted(both))}; combine dials that set "
-                "different things"
-            )
+            raise ConfigError(f"dial {self.name!r}: both its dials set {' and '.join(sorted(both))}; combine others")
 
     def slots(self, level: str, labels: Sequence[str], block: int, rows_per_label: int) -> tuple[Slot, ...]:
         """The slots of one dial, with what both set."""
