@@ -36,6 +36,7 @@ def told(tmp_path, text):
         (DIALS + "- name: examples\n  shwn: 3\n", "line 5: unknown key 'dials.0.shwn'; did you mean 'shown'?"),
         (DIALS + "- name: base_then_refine\n  draft: near\n", "dials.0.draft is 'near'; valid: completions, chat"),
         (DIALS + "- name: sampling\n  levels:\n  - {temprature: 1}\n", "'dials.0.levels.0.temprature'; did"),
+        (DIALS + "- name: taboo\n  levels: 3\n", "line 5: dials.0.levels: input should be a list, such as [a, b] (got"),
         (DIALS + "- name: combined\n  first: {name: taboo, word: 3}\n  second: {name: sampling}\n",
          "line 5: unknown key 'dials.0.first.word'; did you mean 'words'?"),
         (DIALS + "- name: sampling\n  target: {metric: vendi, valu: 3}\n", "'dials.0.target.valu'; did you"),

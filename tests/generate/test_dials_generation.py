@@ -131,10 +131,7 @@ def test_a_sweep_sends_the_union_of_its_levels_each_request_once(llm, train, nam
     assert union == set(together)
 
 
-SHARING = {"topics", "paraphrase", "attributes", "examples", "taboo"}
-
-
-@pytest.mark.parametrize("name", sorted(SHARING))
+@pytest.mark.parametrize("name", sorted(set(DIALS) - {"sampling", "base_then_refine", "combined"}))
 def test_dials_that_select_pay_for_less_than_their_levels_apart(llm, train, name):
     pools = sweep(llm, train, name)
     apart = sum(len(pool.corpus) + len(pool.rejected) for pool in pools)

@@ -61,9 +61,10 @@ def test_each_dial_makes_its_pools(settings, tmp_path, local, name):
     sizes = {len(corpus) for corpus in pools.values()}
     assert sizes == {2 * 3 * 3}  # draws, labels, rows a label and draw
     asked = json.dumps(local.bodies)
-    told = {"tree": "about business one: x:", "list": "about work:", "attributes": "tone"}
+    told = {"topics": "all about", "tree": "about business one: x:", "list": "about work:", "attributes": "tone"}
+    told |= {"examples": '\\n2."', "taboo": "without the words", "base_then_refine": "Edited:"}
     told |= {"combined": "words", "own": "a pilot", "sampling": "min_p"}
-    assert told.get(name, "") in asked
+    assert told[name] in asked
     beside = sorted(f.name for f in (tmp_path / "run" / "pools").glob("*.jsonl"))
     assert [f.split(".")[-2] for f in beside] == ["provenance", "quarantine"] * 2
     files = (tmp_path / "run" / "pools").glob("*.provenance.jsonl")

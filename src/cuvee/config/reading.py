@@ -126,7 +126,7 @@ def explain_error(exc: ValidationError, where: str, given: object, node: yaml.No
     if key == "name" and kind in ("string_pattern_mismatch", "string_too_long"):
         named = "it names the run folder: letters, digits, '.', '-', '_', and not dots alone"
         return f"{place}: name is {show_value(error['input'])}; {named}"
-    message = error["msg"].removeprefix("Value error, ")
+    message = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, such as [a, b]")
     shown = "" if kind == "value_error" else f" (got {show_value(error['input'], mask_urls)})"
     return f"{place}: {key + ': ' if key else ''}{message[0].lower()}{message[1:]}{shown}"
 
