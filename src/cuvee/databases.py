@@ -48,9 +48,8 @@ def open_reading(path: Path, timeout: float = 5) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: it cannot be read.
     """
-    database = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
-    )
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    database = sqlite3.connect(address, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
     try:
         database.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.Error as exc:

@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 DATA_FILE, CARD_FILE = "train.parquet", "README.md"
 MODEL_FILE = "predictor.json"
 Kind = Literal["dataset", "model"]
-_PARTS: dict[Kind, tuple[str, ...]] = {
-    "dataset": (DATA_FILE, CARD_FILE),
-    "model": (MODEL_FILE, CARD_FILE, "probe.npz", "model"),
-}
+_PARTS = {"dataset": (DATA_FILE, CARD_FILE), "model": (MODEL_FILE, CARD_FILE, "probe.npz", "model")}
 TOKEN_VARIABLE = "HF_TOKEN"
 TAG = "cuvee"
 _REPO = re.compile(r"(?!.*(--|\.\.|\.git$))\w[\w.-]*\w?/\w[\w.-]*(?<![.-])", flags=re.ASCII)

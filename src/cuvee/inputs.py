@@ -24,9 +24,7 @@ _MOST_LAYERS = 1000
 _SHOWN = 200
 # a mark of UTF-32 begins with one of UTF-16; without a mark, where the zeros of plain letters stand
 _WIDE = [((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32"), ((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16")]
-_ZEROS = {
-    b"\0\1\0\1": "utf-16-le", b"\1\0\1\0": "utf-16-be", b"\0\1\1\1": "utf-32-le", b"\1\1\1\0": "utf-32-be",
-}  # fmt: skip
+_ZEROS = {b"\0\1\0\1": "utf-16-le", b"\1\0\1\0": "utf-16-be", b"\0\1\1\1": "utf-32-le", b"\1\1\1\0": "utf-32-be"}
 _ARENA, _IO_THREADS = 2**26, 8  # address space that the C library sets aside for each thread, and Arrow's threads
 
 
@@ -67,9 +65,8 @@ def to_utf8(data: bytes, where: str) -> bytes:
     Raises:
         InputError: it is neither; with the line.
     """
-    wide = next((name for marks, name in _WIDE if data.startswith(marks)), None) or _ZEROS.get(
-        bytes(byte == 0 for byte in data[:4])
-    )
+    marked = next((name for marks, name in _WIDE if data.startswith(marks)), None)
+    wide = marked or _ZEROS.get(bytes(byte == 0 for byte in data[:4]))
     if wide is not None:
         try:
             return data.decode(wide).removeprefix("\ufeff").encode()

@@ -160,9 +160,8 @@ def _plain_generation(
     own = model.generation_config.eos_token_id
     found = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
     endings = sorted({int(token) for token in found if token is not None})
-    return transformers.GenerationConfig(
-        eos_token_id=endings, pad_token_id=endings[0] if endings else 0, bos_token_id=tokenizer.bos_token_id
-    )
+    padding, start = endings[0] if endings else 0, tokenizer.bos_token_id
+    return transformers.GenerationConfig(eos_token_id=endings, pad_token_id=padding, bos_token_id=start)
 
 
 # --- reading prompts once ---

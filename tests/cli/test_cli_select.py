@@ -385,7 +385,7 @@ def test_a_pool_written_from_held_out_rows_is_refused_as_a_set(headlines, tmp_pa
 
 def test_two_rules_of_agreement_exclude_each_other(pool, headlines, capsys):
     line = refused(capsys, "select", pool[0], "--real", headlines, "--agree-threshold", 0.1, "--agree-top", 0.8)
-    assert line == "error: --agree-threshold and --agree-top exclude each other; give one"
+    assert "threshold is 0.1 and top 0.8; give exactly one of them" in line
 
 
 def test_echoes_of_given_prompts_go(pool, tmp_path, capsys):

@@ -132,7 +132,7 @@ def test_a_prompt_that_is_too_long_fails_alone_where_models_are_not_listed(llm):
     llm.script = refuse({7}, message=message)
     with Ledger() as ledger, LLMClient(llm.endpoint(concurrency=1), ledger) as client:
         outcomes = client.answer_requests(ask(12))
-        assert client.notes == ()
+        assert tuple(client._ledger.met.notes) == ()
     assert [i for i, o in enumerate(outcomes) if isinstance(o, Failure)] == [7]
     assert find_parameter("we had to stop", ask(1)[0]) is None
 

@@ -51,7 +51,7 @@ def dead_url():
 def send(endpoint, requests, ledger=None):
     with ledger or Ledger() as kept, LLMClient(endpoint, kept) as client:
         outcomes = client.answer_requests(requests)
-        return outcomes, client.notes
+        return outcomes, tuple(client._ledger.met.notes)
 
 
 def slow(server, seconds):
@@ -167,7 +167,7 @@ def test_a_replica_that_hangs_is_left_and_one_that_comes_back_works_again(pair):
     endpoint = replicated(url(hung), url(good), concurrency=4, timeout_s=0.3, give_up_s=5.0)
     with Ledger() as ledger, LLMClient(endpoint, ledger) as client:
         assert all(isinstance(o, Answer) for o in client.answer_requests(ask(100)))
-        assert any("no answer in time" in note for note in client.notes)
+        assert any("no answer in time" in note for note in tuple(client._ledger.met.notes))
         out = False
         before = len(hung.bodies)
         assert all(isinstance(o, Answer) for o in client.answer_requests(ask(300, start=100)))
@@ -195,7 +195,7 @@ def test_a_replica_that_lists_another_model_is_noted_by_its_address(pair):
     pair[1].models = ["large"]
     with Ledger() as ledger, LLMClient(replicated(*map(url, pair)), ledger) as client:
         client.answer_requests(ask(3))
-        (note,) = client.notes
+        (note,) = tuple(client._ledger.met.notes)
     assert f"{url(pair[1])} does not serve model 'tiny'; it serves: large; it is asked all the same" in note
 
 

@@ -72,7 +72,7 @@ def test_keys_are_in_no_message_traceback_repr_or_file(llm, code, filler, tmp_pa
                 seen.extend(client.answer_requests(ask(2)))
             except CuveeError as exc:
                 seen.extend([*traceback.format_exception(exc), repr(exc)])
-            seen.extend([repr(client), client.notes, client._budget_guard.spent])
+            seen.extend([repr(client), tuple(client._ledger.met.notes), client._budget_guard.spent])
         seen.extend([repr(endpoint), endpoint.identity])
         files = [path.read_bytes() for path in tmp_path.iterdir()]
     assert len(files) >= 2  # the log too, while it is there

@@ -33,7 +33,7 @@ def ask(n=1, sampling=None, **fields):
 def test_the_schema_is_sent_and_is_part_of_the_key(llm):
     with Ledger() as ledger, LLMClient(llm.endpoint(), ledger) as client:
         client.answer_requests([*ask(schema=SCHEMA), *ask()])
-        assert client.notes == ()
+        assert tuple(client._ledger.met.notes) == ()
     sent = [body.get("response_format") for body in llm.bodies]
     assert sorted(map(bool, sent)) == [False, True]
     found = next(filter(None, sent))
@@ -71,7 +71,7 @@ def test_where_a_schema_is_refused_the_prompt_alone_asks_for_the_rest_of_the_run
     with Ledger(path) as ledger, LLMClient(llm.endpoint(concurrency=2), ledger) as client:
         assert all(a.text for a in client.answer_requests(ask(6, schema=SCHEMA)))
         assert 1 <= sum("response_format" in body for body in llm.bodies) <= 2
-        assert client.notes == (
+        assert tuple(client._ledger.met.notes) == (
             f"structured output: response_format is refused, so the prompt alone asks for JSON (HTTP 400 {message})",
         )
         assert ledger.met.retries == 0
@@ -91,7 +91,7 @@ def test_max_completion_tokens_takes_the_place_of_max_tokens_where_that_is_asked
     llm.script = renamed
     with Ledger() as ledger, LLMClient(llm.endpoint(), ledger) as client:
         assert all(a.text for a in client.answer_requests(ask(3)))
-        assert client.notes == ("max_tokens is refused: sent as max_completion_tokens",)
+        assert tuple(client._ledger.met.notes) == ("max_tokens is refused: sent as max_completion_tokens",)
     assert llm.bodies[-1]["max_completion_tokens"] == 48
 
 

@@ -16,7 +16,7 @@ LABELS = ("alpha", "beta")
 
 def make_judge(train, slots, attempts=3):
     writer = PromptWriter(train, WritingSpec(describe="texts", seed=1), "completions")
-    judge = AcceptanceFilter(train=train, writer=writer, rules=AcceptanceRules(attempts=attempts), least_words=2)
+    judge = AcceptanceFilter(train=train, writer=writer, rules=AcceptanceRules(attempts=attempts))
     judge.check_slots(slots)
     return Filling(slots, judge)
 

@@ -149,7 +149,7 @@ def test_sampling_levels_share_nothing_but_the_seed_examples():
     ("build", "message"),
     [
         (lambda: TopicsDial(levels=[1, 9], topics=TOPICS), r"'alpha' has 8 topics, level 9 needs as many"),
-        (lambda: TopicsDial(levels=[1], topics=TOPICS).check(["gamma"], 9), r"no topics for label 'gamma'"),
+        (lambda: TopicsDial(levels=[1], topics=TOPICS).check(["gamma"], 9), r"has none for label 'gamma'"),
         (lambda: TopicsDial(levels=[8], topics=TOPICS).check(LABELS, 7), r"largest level needs 8 rows"),
         (lambda: TopicsDial(levels=[1], topics={"a": ["x", "X "]}), r"'a' has an empty or repeated topic"),
         (lambda: TopicsDial(levels=[0], topics=TOPICS), r"level 0 must be a whole number, 1 or more"),

@@ -362,7 +362,7 @@ def test_a_client_may_return_failures_which_close_their_slots_and_are_journalled
     slots = topics(2).slots("2", train.labels, 0, 8)
     writer = PromptWriter(train, WritingSpec(describe="texts", seed=1), "completions")
 
-    judge = AcceptanceFilter(train=train, writer=writer, rules=AcceptanceRules(attempts=4), least_words=2)
+    judge = AcceptanceFilter(train=train, writer=writer, rules=AcceptanceRules(attempts=4))
 
     def fill(ledger, open_client):
         filling = Filling(slots, judge)

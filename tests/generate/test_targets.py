@@ -47,10 +47,9 @@ def test_requested_levels_come_out_in_order_and_cost_nothing_twice(llm, train):
         found = [reach(llm, train, exactly(k), ledger) for k in (1, 2, 4, 8, 16)]
         assert [r.score for r in found] == [1, 2, 4, 8, 16]
         assert all(r.reached for r in found)
-        assert [r.level.name for r in found] == ["1", "2", "4", "8", "16"]
+        assert [r.pool.level.name for r in found] == ["1", "2", "4", "8", "16"]
         for result in found:
             assert distinct_topics(result.pool.corpus) == result.score
-            assert result.pool.level == result.level
             assert "was asked for" in result.note
         sent = len(llm.bodies)
         assert (
@@ -74,9 +73,9 @@ def test_a_level_out_of_reach_is_said_to_be(llm, train):
     with Ledger() as ledger:
         high = reach(llm, train, exactly(30, tolerance=1), ledger)
         between = reach(llm, train, exactly(5.5, tolerance=0.5), ledger)
-    assert (high.reached, high.score, high.level.name) == (False, 16, "16")
+    assert (high.reached, high.score, high.pool.level.name) == (False, 16, "16")
     assert "topics 30 was asked for; this level is out of reach: best seen 16 at level 16" in high.note
-    assert (between.reached, between.level.name) == (False, "4")
+    assert (between.reached, between.pool.level.name) == (False, "4")
     assert "best seen 4 at level 4; levels tried scored 1 to 16; levels between those" in between.note
     assert {t.level.name for t in between.history} >= {"2", "4", "8"}
 
@@ -108,7 +107,7 @@ def test_a_level_that_cannot_be_made_or_scored_is_noted_and_passed_over(llm, tra
     llm.text = only_some
     settings = {"dial": SamplingDial(levels=[0.5, 1.5]), "endpoint": llm.endpoint(), "rows_per_label": 3}
     result = generate_to_target(train, target=exactly(7), score=len, budget_rows=100, **settings)
-    assert (result.level.name, result.reached, result.score) == ("0.5", False, 6)
+    assert (result.pool.level.name, result.reached, result.score) == ("0.5", False, 6)
     assert "no usable row" in result.history[1].note
     with pytest.raises(GenerationError, match="no level of dial 'sampling' could be scored by topics"):
         generate_to_target(train, target=exactly(7), score=lambda _: math.inf, budget_rows=100, **settings)

@@ -218,7 +218,7 @@ def test_dials_know_the_one_stratum_by_its_name(llm, dial):
 
 
 def test_dials_that_lack_a_stratum_are_told(llm):
-    with pytest.raises(ConfigError, match="no topics for label 'any'"):
+    with pytest.raises(ConfigError, match="has none for label 'any'"):
         generate(llm, PAIRS, TopicsDial(levels=[1], topics={"alpha": ["rain"]}))
     with pytest.raises(ConfigError, match="7 seed examples are wanted of label 'any', it has 6"):
         generate(llm, PAIRS, ExamplesDial(levels=[7], shown=7))

@@ -505,7 +505,7 @@ def test_rounds_with_the_real_smollm2(tmp_path):
 
 
 def fill(train, writer, slots, llm, ledger):
-    judge = AcceptanceFilter(train=train, writer=writer, rules=AcceptanceRules(keep_truncated=True), least_words=2)
+    judge = AcceptanceFilter(train=train, writer=writer, rules=AcceptanceRules(keep_truncated=True))
     filling = Filling(slots, judge)
     fill_slots([filling], OpenedLLM(endpoint=llm.endpoint, open_client=llm.open_client), ledger, total=3)
     return [row.text for row in filling.rows.values()]

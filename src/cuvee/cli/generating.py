@@ -75,9 +75,8 @@ class Asking:
         check_pairs(ctx, sources_column="sources", tolerance="target")
         if self.target is not None:
             refuse_options(ctx, ["temperature"], "--target searches the temperature")
-        sources = None
-        if self.sources is not None:
-            sources = read_sources(self.sources, self.sources_column, option="--sources-column")
+        given, column = self.sources, self.sources_column
+        sources = None if given is None else read_sources(given, column, option="--sources-column")
         return GenerationSpec(
             rows_per_label=self.rows,
             sampling=Sampling(max_tokens=self.max_tokens),

@@ -309,11 +309,9 @@ def _prepare(asked: CheckRules) -> Callable[[Path], Measurement]:
     encoder = load_encoder(asked.encoder)
 
     def measure(path: Path) -> Measurement:
-        corpus = load_corpus(path, text=asked.text, label=asked.label, origin="synthetic", labelled=False)
+        rows = load_corpus(path, text=asked.text, label=asked.label, origin="synthetic", labelled=False)
         with console.Display() as display:
-            subject = room.Subject(
-                corpus=corpus, against=real, held_out=held_out, encoder=encoder, listen=display.watch
-            )
+            subject = room.Subject(corpus=rows, against=real, held_out=held_out, encoder=encoder, listen=display.watch)
             measured = room.measure_subject(subject, name=path.name)
             return replace(measured, findings=find_findings(subject, measured.values, most=len(RULES)))
 

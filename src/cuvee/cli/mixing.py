@@ -168,8 +168,6 @@ class Cleaning:
         found += self._filter_pairs(task, real, out.with_suffix(".reader.sqlite"))
         found += [room.Keep.load(name) for name in self.own or ()]
         if self.agree_threshold is not None or self.agree_top is not None:
-            if self.agree_threshold is not None and self.agree_top is not None:
-                raise ConfigError("--agree-threshold and --agree-top exclude each other; give one")
             if real is None:
                 raise ConfigError("--agree-threshold and --agree-top ask a probe of the real rows; give --real FILE")
             found.append(room.Agreement(train=real, threshold=self.agree_threshold, top=self.agree_top, seed=seed))

@@ -221,8 +221,7 @@ def recommend(study: Target, tell: Tell) -> None:
     with open_shown(study) as flow:
         advice, failed, seconds = flow.advice, flow.failed, flow.study.stages.seconds
     listed = show.list_failed(failed, flow.study.folder.path)
-    whole = {"findings": advice.findings, **advice_to_json(advice)}
-    tell(whole, *show.list_advice(advice, seconds), *listed)
+    tell({"findings": advice.findings, **advice_to_json(advice)}, *show.list_advice(advice, seconds), *listed)
     flow.check_trained()
 
 
@@ -248,7 +247,7 @@ def plan(
     ask: Annotated[bool, Option("--ask", help="time a few requests to the endpoint too; they are paid for")] = False,
     spread: Annotated[float | None, Option(min=0, help="assumed SD of a gain between draws, in points")] = None,
     pilot: Annotated[Path | None, Option(help="run folder of a smaller study: takes the spread from it")] = None,
-    disagreement: Annotated[float, Option(help="assumed fraction of items that two cells answer differently")] = 0.1,
+    disagreement: Annotated[float, Option(min=0, max=1, help="part of items that two cells answer differently")] = 0.1,
 ) -> None:
     """Show time, cost, trials, requests, tokens and power of a study; without --ask no endpoint is asked.
 
@@ -256,8 +255,6 @@ def plan(
     """
     from cuvee.study.planning import plan_study
 
-    if not 0.0 <= disagreement <= 1.0:
-        raise ConfigError(f"--disagreement is {disagreement:g}; give a fraction from 0 to 1")
     if spread is not None and pilot is not None:
         raise ConfigError("--spread and --pilot both say how gains vary between draws; give one of them")
     path = options.find_study(study)
@@ -364,10 +361,8 @@ def collapse(
     with console.Display() as display:
         result = run_collapse(config, out=out, listener=display)
     report, (heads, *rows) = (out or Path("runs") / config.name) / "report.html", result.table
-    tell(
-        {**collapse_to_json(result), "report": report},
-        console.make_table(None, heads, rows), *result.warned, *result.advice, f"report: {report}",
-    )  # fmt: skip
+    made, table = {**collapse_to_json(result), "report": report}, console.make_table(None, heads, rows)
+    tell(made, table, *result.warned, *result.advice, f"report: {report}")
 
 
 def _quick_config(model: str, seed: int) -> dict[str, object]:

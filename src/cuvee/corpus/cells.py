@@ -122,10 +122,8 @@ def to_text(field: pa.Field, column: pa.ChunkedArray, where: str) -> pa.ChunkedA
     """The column as CSV holds it: lists and objects as JSON in a cell."""
     column = _stored(column)
     if is_json(field) or pa.types.is_nested(column.type):
-        cells = (
-            v if v is None or (isinstance(v, str) and not _HALF.search(v)) else to_cell(v)
-            for v in to_values(field, column, where)
-        )
+        values = to_values(field, column, where)
+        cells = (v if v is None or (isinstance(v, str) and not _HALF.search(v)) else to_cell(v) for v in values)
         return pa.chunked_array([pa.array(cells, pa.string())])
     plain = pa.types.is_boolean(column.type) or pa.types.is_primitive(column.type)
     return column if plain else as_strings(field, column, where, blank=True)

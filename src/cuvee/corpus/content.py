@@ -139,9 +139,7 @@ def compare_labels(
     said = f"{found_name}: {{}} {_listed(unknown)}, and {known_name} has {_listed(sorted(ours))}"
     if needed and not ours & theirs:
         raise InputError(f"{said.format('has the labels')}: they have none in common; write labels in one way in both")
-    warnings.warn(
-        f"{said.format('some labels are unknown,')}; rename them if they are the same", InputWarning, stacklevel=2
-    )
+    warnings.warn(f"{said.format('unknown labels')}; rename them if they are the same", InputWarning, stacklevel=2)
 
 
 def _listed(labels: list[str]) -> str:

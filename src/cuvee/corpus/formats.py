@@ -144,9 +144,8 @@ def _parse_csv(data: bytes, path: Path, kind: str) -> pa.Table:
     # Arrow holds the text as it was split besides the table, and ends the process where memory runs out
     check_memory(path, 3 * len(data) + 16 * (data.count(separator.encode()) + data.count(b"\n")))
     quoted = _is_quoted(data, separator.encode(), path, is_tsv=kind == ".tsv")
-    parse = pa_csv.ParseOptions(
-        delimiter=separator, quote_char='"' if quoted else False, double_quote=quoted, newlines_in_values=quoted
-    )
+    mark = '"' if quoted else False
+    parse = pa_csv.ParseOptions(delimiter=separator, quote_char=mark, double_quote=quoted, newlines_in_values=quoted)
     read = pa_csv.ReadOptions(use_threads=False, block_size=min(len(data) + 1, 2**30))  # a cell lies in one block
     with pa_csv.open_csv(io.BytesIO(data), read_options=read, parse_options=parse) as stream:
         names = stream.schema.names
@@ -223,8 +222,7 @@ def _parse_json(data: bytes, path: Path, split: str) -> pa.Table:
     lines = [(number, line) for number, line in enumerate(io.BytesIO(data), start=1) if line.strip()]
     first = lines[0][1].strip() if lines else b""
     if len(lines) == 1 or first.startswith(b"[") or not first.endswith(b"}"):
-        whole = parse_json(data.decode("utf-8"), str(path))
-        found = _rows_of(whole, path, split)
+        found = _rows_of(parse_json(data.decode("utf-8"), str(path)), path, split)
         rows, places = found, [f"row {number}" for number in range(1, len(found) + 1)]
     else:
         rows = [parse_json(line.decode("utf-8"), str(path), number) for number, line in lines]

@@ -282,8 +282,7 @@ def _read_turn(turn: object, where: str) -> Turn:
         said = "has no role" if name is None else f"is by {str(name)[:40]!r}, which is no known role"
         raise InputError(f"{where} {said}; name it system, user, assistant or tool (human and gpt are read too)")
     content = next((turn[key] for key in ("content", "value", "text") if turn.get(key) is not None), None)
-    parts = content if isinstance(content, list) else [content]
-    found = [_read_part(part, where) for part in parts]
+    found = [_read_part(part, where) for part in (content if isinstance(content, list) else [content])]
     calls = turn.get("tool_calls") or ([turn["function_call"]] if turn.get("function_call") else [])
     found += [json.dumps(drop_nulls(call.get("function") or call), ensure_ascii=False) for call in calls]
     return role, "\n".join(part for part in found if part)

@@ -197,8 +197,7 @@ class Corpus:
     @cached_property
     def contexts(self) -> list[str | None]:
         """What each prompt is about (generation over a passage); None where a row has none."""
-        found: list[str | None] = self.table["context"].to_pylist()
-        return found
+        return list(self.table["context"].to_pylist())
 
     @cached_property
     def weights(self) -> NDArray[np.float64]:
@@ -320,8 +319,7 @@ class Corpus:
             raise MissingDependency("pandas is not installed: pip install 'cuvee[pandas]'") from exc
 
     def _strings(self, name: str) -> list[str]:
-        found: list[str] = self.table[name].to_pylist()
-        return found
+        return list(self.table[name].to_pylist())
 
     def _repeated(self, name: str) -> list[str]:
         """The same for a column of few values: each is one string, however many rows have it."""

@@ -151,9 +151,7 @@ class ListAsker:
             ConfigError: a list stays short, naming the label and how many were found.
             EndpointError: the endpoint failed; the ledger keeps all answers.
         """
-        lists = {
-            label: WantedList(listed="topics", about=label, texts=own, count=count) for label, own in texts.items()
-        }
+        lists = {name: WantedList(listed="topics", about=name, texts=own, count=count) for name, own in texts.items()}
         self._fill(list(lists.values()), "use topics: data, give topics by hand, or ask a larger model")
         return {label: wanted.items for label, wanted in lists.items()}
 

@@ -19,6 +19,7 @@ _PLAIN_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=("
 Api = Literal["chat", "completions"]
 MOST_AT_ONCE = 256  # requests that may be under way at each replica where no other number is given
 # Parameters that requests always carry (``stop`` if set), unless the endpoint is told to leave them out.
+SAMPLING = ("temperature", "top_p", "max_tokens", "stop", "min_p", "top_k")
 OMISSIBLE = ("temperature", "top_p", "seed", "stop", "max_tokens")
 
 
@@ -71,9 +72,8 @@ class Endpoint:
         object.__setattr__(self, "replicas", tuple(url.rstrip("/") for url in self.replicas))
         if len(set(self.urls)) < len(self.urls):
             raise ValueError(f"replicas {self.addresses[1:]!r}; give each address once, base_url among them")
-        object.__setattr__(
-            self, "identity", redact_url(self.identity, self.api_key) or min(map(spell_host, self.addresses))
-        )
+        identity = redact_url(self.identity, self.api_key) or min(map(spell_host, self.addresses))
+        object.__setattr__(self, "identity", identity)
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -128,16 +128,8 @@ class Request:
             body["prompt"] = self.prompt
         else:
             body["messages"] = [{"role": role, "content": content} for role, content in self.messages]
-        sampling = self.sampling
-        body.update(
-            temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens, seed=self.seed
-        )
-        if sampling.stop:
-            body["stop"] = list(sampling.stop)
-        if sampling.min_p is not None:
-            body["min_p"] = sampling.min_p
-        if sampling.top_k is not None:
-            body["top_k"] = sampling.top_k
+        given = {name: getattr(self.sampling, name) for name in SAMPLING}
+        body |= {name: value for name, value in given.items() if value not in (None, ())} | {"seed": self.seed}
         if self.schema is not None:
             body["response_format"] = response_format(self.schema)
         return body
@@ -188,13 +180,8 @@ def _determinants(endpoint: Endpoint, request: Request) -> dict[str, object]:
     if request.schema is not None:
         del body["response_format"]
         found["schema"] = request.schema  # as text: the order of its properties is that of the answer's
-    if endpoint.omit:
-        found["omit"] = sorted(endpoint.omit)
-    if endpoint.extra_body:
-        found["extra_body"] = dict(endpoint.extra_body)
-    if endpoint.system != "send":
-        found["system"] = endpoint.system
-    return found
+    own = {"omit": sorted(endpoint.omit), "extra_body": dict(endpoint.extra_body), "system": endpoint.system}
+    return found | {name: value for name, value in own.items() if value and value != "send"}
 
 
 @lru_cache(maxsize=64)

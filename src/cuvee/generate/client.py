@@ -60,11 +60,6 @@ class LLMClient:
         self._run(self._pool.close())
         self._call(self._runner.close)
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was found out about the endpoint, one sentence each."""
-        return tuple(self._ledger.met.notes)
-
     def answer_requests(
         self, requests: Sequence[Request], on_answer: OnAnswer | None = None, more: More | None = None
     ) -> list[Outcome]:
@@ -161,10 +156,8 @@ class LLMClient:
                 ways = Ways(
                     ask=self._ask, keep=keep, fail=fail, note=self._compatibility.note, probe=self._probe, more=further,
                 )  # fmt: skip
-                trusted = self._compatibility.worked
-                await Dispatch(
-                    queue, pool=self._pool, retry_policy=self._retry_policy, ways=ways, trusted=trusted
-                ).run()
+                policy, trusted = self._retry_policy, self._compatibility.worked
+                await Dispatch(queue, pool=self._pool, retry_policy=policy, ways=ways, trusted=trusted).run()
         finally:  # once the journal is left, the ledger is free
             for request, failure in failures.items():
                 self._ledger.record_failure(keys[request], request_json(self._endpoint, request), failure)
@@ -271,7 +264,7 @@ class Journal:
 
 # --- an LLM that is ready to be asked ---
 class Client(Protocol):
-    """A client of an LLM: it gives each request an answer, or the failure that it ended in."""
+    """A client of an LLM: it gives each request an answer, or the failure that it ended in, and journals both."""
 
     def answer_requests(
         self, requests: Sequence[Request], on_answer: OnAnswer | None = None, more: More | None = None
@@ -305,8 +298,6 @@ def answer_all(
 ) -> None:
     """Ask what ``wanted(find)`` names, each request once, until it names nothing new.
 
-    Failures that the client did not commit are journalled.
-
     Raises:
         EndpointError: the endpoint failed; the ledger keeps all answers.
     """
@@ -325,10 +316,4 @@ def answer_all(
 
     with llm.open_client(llm.endpoint, ledger) as client:
         while first := more({}):
-            found = dict(zip(first, client.answer_requests(first, on_answer, more), strict=True))
-            outcomes.update(found)
-            failed = {request: outcome for request, outcome in found.items() if isinstance(outcome, Failure)}
-            known = ledger.failures() if failed else {}
-            for request, failure in failed.items():
-                if (key := request_key(llm.endpoint, request)) not in known:
-                    ledger.record_failure(key, request_json(llm.endpoint, request), failure)
+            outcomes.update(zip(first, client.answer_requests(first, on_answer, more), strict=True))

@@ -295,8 +295,6 @@ class Dispatch:
 
         Nothing may be left beside it whose answers show that it is the request that fails, not the endpoint.
         """
-        if self._retry_policy.is_hopeless(trouble):
-            return None
         try:
             return self._retry_policy.wait_seconds(trouble, tries)
         except EndpointUnreachable:
@@ -346,9 +344,7 @@ class RequestQueue:
             own = (i for i in range(len(self._closed) - 1, -1, -1) if self._zones[self._closed[i]] == zone)
             return self._closed.pop(next(own, -1))
         longest = max(self._runs, key=len, default=deque[Request]())
-        kept = len(longest) - len(longest) // 2
-        run = deque([longest.pop() for _ in range(len(longest) - kept)][::-1])
-        self._runs.append(run)
+        self._runs.append(deque([longest.pop() for _ in range(len(longest) // 2)][::-1]))
         self._zones.append(zone)
         return len(self._runs) - 1
 

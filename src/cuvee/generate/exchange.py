@@ -178,13 +178,13 @@ class Exchange:
             # what was raised holds the URL, and with it what is secret
             raise self._no_url() from None
         except aiohttp.ClientConnectorError as exc:
-            reason = self._mask(f"cannot connect ({exc.os_error.strerror or exc})")
+            reason = mask_secrets(f"cannot connect ({exc.os_error.strerror or exc})", self._secrets)
             return Trouble(kind="cannot connect", reason=reason, first=now, refused=True)
         except TimeoutError:
             reason = f"no answer within {self._endpoint.timeout_s:g} s"
             return Trouble(kind="no answer in time", reason=reason, first=now, timed_out=True, cut_off=True)
         except (aiohttp.ClientError, OSError) as exc:
-            reason = self._mask(str(exc) or type(exc).__name__)
+            reason = mask_secrets(str(exc) or type(exc).__name__, self._secrets)
             return Trouble(kind="connection lost", reason=reason, first=now, cut_off=True)
 
     async def _get_models(self) -> Reply:
@@ -225,9 +225,6 @@ class Exchange:
             f"({message!r}); check base_url (it usually ends in /v1)"
         )
         return Refusal(reason=kind, message=message, error=error, again=True)
-
-    def _mask(self, text: str) -> str:
-        return mask_secrets(text, self._secrets)
 
 
 # --- what the endpoint was found to refuse ---

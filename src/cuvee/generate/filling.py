@@ -54,20 +54,16 @@ class AcceptanceFilter:
         train: whose rows may not come back.
         writer: of the questions.
         rules: what is accepted.
-        least_words: fewer are too short; None is two, or as few as the shortest training row has.
     """
 
-    def __init__(
-        self, *, train: Corpus, writer: PromptWriter, rules: AcceptanceRules, least_words: int | None = None
-    ) -> None:
+    def __init__(self, *, train: Corpus, writer: PromptWriter, rules: AcceptanceRules) -> None:
         self.writer, self.rules = writer, rules
         own = train.targets if writer.writing.kind == "reply" else train.texts
         self._training = {normalise_text(text) for text in own}
         self._fewest_turns = min([2, *(len(split_turns(text)) for text in train.texts)])
         self._taken: set[str] = set()
-        shortest = min((len(split_tokens(text)) for text in own), default=2)
         self._longest = defects.longest_answer(train.targets) if writer.writing.pair else 0
-        self._least_words = min(2, shortest) if least_words is None else least_words
+        self._least_words = min([2, *(len(split_tokens(text)) for text in own)])
         self._refused: dict[str, str | None] = {}
         self._agreed: dict[tuple[str, str], bool] = {}
 
@@ -90,8 +86,7 @@ class AcceptanceFilter:
             if slot.draft is not None and writing.is_single:
                 served = ", ".join(name for name, other in parsing.WRITINGS.items() if not other.is_single)
                 raise ConfigError(
-                    f"dial 'base_then_refine' drafts a text alone, and kind {writing.kind!r} has two sides; kinds that "
-                    f"it serves: {served}"
+                    f"dial 'base_then_refine' drafts texts, kind {writing.kind!r} has two sides; it serves: {served}"
                 )
 
     def parse(self, slot: Slot, question: Question, answer: Answer) -> parsing.Parsed:

@@ -144,11 +144,9 @@ def _ask_each(
     completes = llm.endpoint.api == "completions"
 
     def ask(task: str, shown: str, end: str, attempt: int) -> Request:
-        if completes:
-            prompt = f"{task}\n\n{shown}\n\n{end}"
-            return Request(prompt=prompt, sampling=sampling, seed=attempt, replicate=attempt)
-        messages = (("system", task), ("user", shown))
-        return Request(messages=messages, sampling=sampling, seed=attempt, replicate=attempt)
+        prompt = f"{task}\n\n{shown}\n\n{end}" if completes else None
+        messages = () if completes else (("system", task), ("user", shown))
+        return Request(prompt=prompt, messages=messages, sampling=sampling, seed=attempt, replicate=attempt)
 
     def wanted(find: Find) -> list[Request]:
         missing = []

@@ -57,6 +57,7 @@ AND json_extract(request_json, '$.body.model') = ? AND json_extract(request_json
 # --- the journal itself ---
 # Of 4 kB in the write-ahead log before it goes into the file, for which all commits wait.
 PAGES_A_CHECKPOINT = 8000
+_ANSWERED = ("text", "finish_reason", "prompt_tokens", "completion_tokens")  # what the table has of an answer
 
 
 def check_ledger(path: Path) -> None:
@@ -124,14 +125,7 @@ class Ledger:
         if checksum != _checksum(row):
             raise tell_damage(self._where, f"the checksum of answer {key[:12]} is wrong", ANSWERS_LOST)
         self._sent, self.met.replayed = self._sent + Usage(replayed=1), self.met.replayed + 1
-        text, finish_reason, prompt_tokens, completion_tokens = row[2:]
-        return Answer(
-            text=text,
-            finish_reason=finish_reason,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            replayed=True,
-        )
+        return Answer(**dict(zip(_ANSWERED, row[2:], strict=True)), replayed=True)
 
     def record(self, key: str, request_json: str, answer: Answer) -> int:
         """Hold an answer for the next flush; returns how many are held."""
@@ -146,10 +140,7 @@ class Ledger:
         """
         if not self._held:
             return
-        rows = [
-            (key, text, a.text, a.finish_reason, a.prompt_tokens, a.completion_tokens)
-            for key, (text, a) in self._held.items()
-        ]
+        rows = [(key, text, *(getattr(a, name) for name in _ANSWERED)) for key, (text, a) in self._held.items()]
         with self._transaction():
             self._database.executemany(INSERT, [(*row, _checksum(row)) for row in rows])
             self._write_met()

@@ -214,9 +214,7 @@ REMEDIES = {
     defects.TOO_LONG: "say in the prompt how long an answer is, or use a larger model",
     WRONG_LABEL: "check the labels of the training rows, or check no labels",
 }
-_NO_ANSWER: Mapping[End, str] = {
-    "filtered": FILTERED, "refused": REFUSED, "tool": TOOL_CALL, "failed": UNFINISHED,
-}  # fmt: skip
+_NO_ANSWER: Mapping[End, str] = {"filtered": FILTERED, "refused": REFUSED, "tool": TOOL_CALL, "failed": UNFINISHED}
 
 ECHO_WORDS = 6  # words in a row of a prompt's wording that no answer has by chance
 _NUMBERING = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*•–])(?:\s+|$)")

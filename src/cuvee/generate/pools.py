@@ -386,9 +386,8 @@ def generate_corpus(
     )  # fmt: skip
     llm = endpoint if isinstance(endpoint, OpenedLLM) else OpenedLLM(endpoint=endpoint)
     with Ledger() as memory:
-        (pool,) = generate_pools(
-            train, spec, dial, llm, memory if ledger is None else ledger, levels=[level], progress=progress
-        )
+        kept = memory if ledger is None else ledger
+        (pool,) = generate_pools(train, spec, dial, llm, kept, levels=[level], progress=progress)
     return pool
 
 

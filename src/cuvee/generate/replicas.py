@@ -324,13 +324,8 @@ class RetryPolicy:
         """Whether requests have failed for ``probe_s`` with nothing answered since."""
         return self._failing_since is not None and time.monotonic() - self._failing_since >= probe_s
 
-    def is_hopeless(self, trouble: Trouble) -> bool:
-        """Whether a request has failed often enough, by itself, to be given up."""
-        failing_s = time.monotonic() - trouble.first
-        return trouble.failures >= MOST_TRIES or (trouble.failures > 1 and failing_s >= self._endpoint.give_up_s)
-
-    def wait_seconds(self, trouble: Trouble, tries: int) -> float:
-        """Seconds to wait before a request is tried again.
+    def wait_seconds(self, trouble: Trouble, tries: int) -> float | None:
+        """Seconds to wait before a request is tried again; None where it has failed often enough, by itself.
 
         Args:
             trouble: its last one.
@@ -339,9 +334,10 @@ class RetryPolicy:
         Raises:
             EndpointUnreachable: the endpoint has not answered anything for too long.
         """
-        now = time.monotonic()
+        now, limit = time.monotonic(), self._endpoint.give_up_s
+        if trouble.failures >= MOST_TRIES or (trouble.failures > 1 and now - trouble.first >= limit):
+            return None
         silent = now - (trouble.first if self._last_success is None else max(self._last_success, trouble.first))
-        limit = self._endpoint.give_up_s
         if trouble.refused and self._last_success is None:
             limit = min(limit, REFUSED_AT_START_S)
         if trouble.after is not None:
@@ -356,9 +352,7 @@ class RetryPolicy:
 
     def _unreachable(self, trouble: Trouble, silent: float) -> EndpointUnreachable:
         asked = f", asks to wait {trouble.after:g} s" if trouble.after else ""
-        advice = (
-            "lower concurrency, or raise give_up_s" if trouble.limited else "is the server running, and base_url right?"
-        )
+        advice = "lower concurrency, or raise give_up_s" if trouble.limited else "is the server up, and base_url right?"
         return EndpointUnreachable(
             f"no usable answer from {self._endpoint.shown_url} for {silent:.0f} s ({trouble.reason}{asked}); "
             f"{advice} (all answers so far are kept)"

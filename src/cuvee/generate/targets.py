@@ -45,11 +45,6 @@ class TargetResult:
     note: str
     cut_short: bool = False
 
-    @property
-    def level(self) -> Level:
-        """Of the pool."""
-        return self.pool.level
-
 
 def generate_to_target(
     train: Corpus,
@@ -87,8 +82,7 @@ def generate_to_target(
     while (rank := search.next_rank()) is not None:
         level = dial.levels[rank]
         wanted = {level.name, *(tried.level.name for tried in history)}
-        in_order = [each.name for each in dial.levels if each.name in wanted]
-        rows = len(spec.slots(dial, strata, in_order))
+        rows = len(spec.slots(dial, strata, [each.name for each in dial.levels if each.name in wanted]))
         if most is not None and rows > most:
             spent = f"the budget of {most} rows does not reach {level.key} ({rows} rows in all)"
             break

@@ -136,8 +136,8 @@ class BatchClient:
         outcomes: dict[calls.Request, calls.Outcome] = {}
         waiting: dict[calls.Sampling, list[tuple[calls.Request, tuple[int, ...]]]] = {}
         for request in dict.fromkeys(requests):
-            known = self.ledger.lookup(calls.request_key(self.endpoint, request))
-            if known is not None:
+            key = calls.request_key(self.endpoint, request)
+            if (known := self.ledger.lookup(key)) is not None:
                 outcomes[request] = known
                 tell(request, known)
                 continue
@@ -147,7 +147,9 @@ class BatchClient:
                 waiting.setdefault(replace(request.sampling, max_tokens=most), []).append((request, prompt))
             else:
                 message = f"the prompt has {length} tokens, valid are 1 to {limit - 1}; change it or raise context"
-                outcomes[request] = calls.Failure(reason="prompt does not fit", message=message)
+                failure = calls.Failure(reason="prompt does not fit", message=message)
+                self.ledger.record_failure(key, calls.request_json(self.endpoint, request), failure)
+                outcomes[request] = failure
         for sampling, asked in waiting.items():
             asked.sort(key=lambda pair: -len(pair[1]))
             while asked:

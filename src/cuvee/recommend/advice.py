@@ -335,13 +335,11 @@ def _find_not_distinguished(grid: Tables, candidates: Sequence[Cell], best: Cell
     tables = {c: cells.difference_of(grid[best], grid[c]) for c in others}
     found = {c: statistics.split_variance(table) for c, table in tables.items() if table is not None}
     levels = len({(c.dial, c.level) for c in others})
-    prior = statistics.pool_spreads(
-        list(found.values()), others=(levels - 1) * (min((f.draws for f in found.values()), default=1) - 1)
-    )
+    least = min((f.draws for f in found.values()), default=1)
+    prior = statistics.pool_spreads(list(found.values()), others=(levels - 1) * (least - 1))
     p_values = {c: 2.0 * each.measure(prior).find_tail(abs(each.value)) for c, each in found.items()}
     adjusted = statistics.adjust_holm([p_values.get(c, 1.0) for c in others])
-    alike = [c for c, p in zip(others, adjusted, strict=True) if p > alpha]
-    return tuple(_rank(grid, alike))
+    return tuple(_rank(grid, [c for c, p in zip(others, adjusted, strict=True) if p > alpha]))
 
 
 # --- other choices ---

@@ -88,8 +88,7 @@ def _keep_difference(grid: Mapping[Cell, CellTable], cell: Cell, gain: Gain) -> 
     difference = None if real is None or repeated is None else difference_of(repeated, real)
     if difference is None:
         return 1.0
-    found = split_variance(difference)
-    variance = found.measure().variance + (0.0 if gain.speaks_of_draws else _ONE_DRAW**2)
+    variance = split_variance(difference).measure().variance + (0.0 if gain.speaks_of_draws else _ONE_DRAW**2)
     return _BASELINES**2 / (_BASELINES**2 + variance)
 
 

@@ -191,8 +191,8 @@ class AdaptiveSearch:
                     break
                 chosen = next(iter(open_pairs))
                 if process is not None:
-                    surface = process.look(tried)
-                    bounds = surface.mean + _WIDTH * surface.spread
+                    mean, spread = process.look(tried)
+                    bounds = mean + _WIDTH * spread
                     chosen = max(open_pairs, key=lambda cell: float(bounds[cell]))
                 draw, pair = open_pairs[chosen]
                 batch += pair
@@ -217,7 +217,7 @@ class AdaptiveSearch:
         least = min(LEAST_DRAWS, int(counts.max(initial=0)))
         if least == 0:
             return None
-        mean, cells = TrialProcess(self._grid, tried).look(tried).mean, self._cells
+        mean, cells = TrialProcess(self._grid, tried).look(tried)[0], self._cells
         whole = np.array([cell.whole for cell in cells])
         allowed = np.flatnonzero(counts >= np.where(whole, 1, least)).tolist()
         return cells[min(allowed, key=lambda k: (-mean[k], cells[k].share, cells[k].key))]
@@ -307,14 +307,6 @@ class Tried:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surface:
-    """What is known of every cell: posterior mean and standard deviation of its true value, shape (n,)."""
-
-    mean: Floats = field(repr=False)
-    spread: Floats = field(repr=False)
-
-
 class TrialProcess:
     """The process with parameters fitted once; it can then be asked about more draws than it was fitted to.
 
@@ -330,17 +322,15 @@ class TrialProcess:
         self.theta = self._fit(tried)
 
     @single_blas_thread()
-    def look(self, tried: Tried) -> Surface:
-        """The posterior of all cells after these draws."""
+    def look(self, tried: Tried) -> tuple[Floats, Floats]:
+        """Posterior mean and standard deviation of the true value of each cell after these draws, shape (n,) each."""
         every = np.arange(len(self._grid.places))
         prior = _Kernel(self._grid, every, every).of_truth(self.theta)
         known = prior[tried.cells]
         gain = linalg.cho_solve(self._factor(tried), known).T
         variance = np.diag(prior) - np.einsum("nm,mn->n", gain, known)
         values = (tried.values - self._centre) / self._scale
-        return Surface(
-            mean=self._centre + self._scale * (gain @ values), spread=self._scale * np.sqrt(np.maximum(variance, 0.0))
-        )
+        return self._centre + self._scale * (gain @ values), self._scale * np.sqrt(np.maximum(variance, 0.0))
 
     @single_blas_thread()
     def expect(self, tried: Tried, cell: int, draw: int) -> float:

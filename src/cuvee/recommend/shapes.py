@@ -250,8 +250,7 @@ def _fit_line(x: Floats, y: Floats, *, df: float, inflate: float, items: Floats 
     slope = float(centred @ y) / total
     rest = y - y.mean() - slope * centred
     variance = inflate * float(np.sum((centred * rest / (1.0 - leverage)) ** 2)) / total**2
-    by_item = split_variance(items).measure()
-    error = dataclasses.replace(by_item, of_draws=variance, df_draws=df)
+    error = dataclasses.replace(split_variance(items).measure(), of_draws=variance, df_draws=df)
     if error.variance <= 0.0:
         return _Line(slope=slope, t=0.0, p_value=1.0)
     return _Line(slope=slope, t=slope / error.error, p_value=2.0 * error.find_tail(abs(slope)))

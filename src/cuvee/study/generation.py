@@ -320,7 +320,7 @@ def wanted_levels(study: Study, part: DialPart, progress: StageCounter) -> Seque
         found = generate_to_target(study.train, spec, dial, llm, ledger, score=score, target=goal, progress=progress)
     made = {
         "key": "" if found.cut_short else key,  # with a larger budget the search goes on
-        "level": found.level.name,
+        "level": found.pool.level.name,
         "reached": found.reached,
         "score": found.score,
         "wanted": goal.value,
@@ -330,7 +330,7 @@ def wanted_levels(study: Study, part: DialPart, progress: StageCounter) -> Seque
     study.folder.save_text(TARGETS, json.dumps({**kept, dial.name: made}, indent=1, ensure_ascii=False))
     study.note(f"{dial.name}: {found.note}")
     progress.next_part()
-    return [found.level]
+    return [found.pool.level]
 
 
 def make_score(

@@ -8,14 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from cuvee.errors import ConfigError
-from cuvee.generate.dials.contents import (
-    AttributesDial,
-    Branches,
-    ExamplesDial,
-    TopicsDial,
-    texts_by_label,
-    topics_from_words,
-)
+from cuvee.generate.dials.contents import AttributesDial, ExamplesDial, TopicsDial, texts_by_label, topics_from_words
 from cuvee.generate.dials.procedures import BaseThenRefineDial, ParaphraseDial, SamplingDial, TabooDial
 from cuvee.generate.dials.slots import CombinedDial, Dial, PartsDial, Slot, chosen_slots, wanted_slots
 from cuvee.registry import Kind, resolve_name

@@ -54,8 +54,7 @@ class TopicsDial(PartsDial):
     def check(self, labels: Sequence[str], rows_per_label: int) -> None:
         if missing := [label for label in labels if not self._topics_of(label)]:
             raise ConfigError(
-                f"dial 'topics': no topics for label {missing[0]!r}; give it {self.levels[-1].name}, by its name or as "
-                f"{ANY!r}"
+                f"dial 'topics' has none for label {missing[0]!r}; give {self.levels[-1].name}, by name or as {ANY!r}"
             )
         super().check(labels, rows_per_label)
 
@@ -141,8 +140,7 @@ class AttributesDial(PartsDial):
             texts = {value.casefold().strip() for value in values if value.strip()}
             if isinstance(values, str) or not texts or len(texts) != len(values):
                 raise ConfigError(
-                    f"dial 'attributes': dimension {name!r} has values {values!r}; give a list of them, none of them "
-                    "empty or repeated"
+                    f"dial 'attributes': dimension {name!r} has values {values!r}; give a list, none empty or repeated"
                 )
         most = prod(len(values) for values in dimensions.values())
         if not dimensions or counts[-1] > most:
