@@ -31,7 +31,7 @@ from cuvee.recommend import PlannedTrial
 from cuvee.records import Cell, Draw, Kind, Outcome, Regime, Scores, Stage, Trial, TrialFailure, count_failed
 from cuvee.registry import hash_own
 from cuvee.similarity import single_blas_thread
-from cuvee.store.folder import safe_name
+from cuvee.store import safe_name
 from cuvee.study.grids import find_needed, rows_at_hand
 from cuvee.study.judge import Judge, open_judge, read_rubric
 from cuvee.study.prepare import Study

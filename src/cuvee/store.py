@@ -1,4 +1,9 @@
-"""The run folder itself: pools, measurements, trials in a database, and beside it the log of the locked test."""
+"""The run folder: the only reader and writer of study files.
+
+It holds pools, measurements, trials in a database, and beside it the log of the locked test. Everything is written
+under a temporary name and renamed, or in one SQLite transaction, so that a kill at any instant leaves either the old
+state or the new one.
+"""
 
 from __future__ import annotations
 
