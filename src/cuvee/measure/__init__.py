@@ -4,7 +4,6 @@ from cuvee.measure.comparing import compare_corpora
 from cuvee.measure.measuring import (
     FIELDS,
     METRICS,
-    NOTES,
     STANDARD,
     choose_metrics,
     draw_rows,

@@ -19,8 +19,9 @@ from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
 from cuvee.measure import lexical, semantic, shift, surface
 from cuvee.measure.findings import find_findings
-from cuvee.measure.subject import LESS, MORE, TAUS, Family, GivenVectors, Metric, Need, Subject
-from cuvee.records import Estimate, Measurement, MetricNote, Vectors
+from cuvee.measure.subject import LESS, MORE, TAUS, GivenVectors, Metric, Need, Subject
+from cuvee.records import Estimate, Measurement, Vectors
+from cuvee.records.measurement import Family
 from cuvee.registry import Kind, resolve_name
 
 _REMEDY: dict[Need, str] = {
@@ -169,11 +170,6 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         for name, compute, text, better in entries
     }
 )
-# What reports say of each metric.
-NOTES: Mapping[str, MetricNote] = {
-    name: MetricNote(family=metric.family, description=metric.description, better=metric.better)
-    for name, metric in METRICS.items()
-}
 STANDARD: tuple[str, ...] = tuple(name for name, metric in METRICS.items() if metric.standard)
 
 

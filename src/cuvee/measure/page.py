@@ -13,7 +13,7 @@ from cuvee._version import __version__
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.fingerprint import derive_rng
-from cuvee.measure.measuring import NOTES
+from cuvee.measure.measuring import METRICS
 from cuvee.measure.semantic import order_profile, tau_profile
 from cuvee.measure.subject import EXACT_ROWS, NEAR_DUPLICATE, Subject
 from cuvee.records import DatasetMap, ExampleScores, Floats, Ints, Measurement, MeasurementPage, SampleRow, Vectors
@@ -164,7 +164,7 @@ def gather_page(
         map=_draw_map(subject),
         redundant=redundant,
         novel=novel,
-        notes=NOTES,
+        notes=METRICS,
         against_name=against_name,
         against_rows=None if real is None else len(real),
         settings=_write_settings(subject),

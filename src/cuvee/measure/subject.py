@@ -16,10 +16,9 @@ from cuvee.corpus import Corpus, split_tokens
 from cuvee.defects import LeakFinder, Leaks
 from cuvee.encoders import Encoder, empty_rows
 from cuvee.errors import InputError
-from cuvee.records import Estimate, Floats, Vectors
+from cuvee.records import Estimate, Floats, MetricNote, Vectors
 from cuvee.similarity import Neighbours, RowSums
 
-Family = Literal["semantic", "lexical", "shift", "quality"]
 Need = Literal["texts", "vectors", "against", "held_out", "labels", "pairs", "reader"]
 T = TypeVar("T")
 
@@ -303,18 +302,15 @@ def _fingerprint(corpus: Corpus, vectors: Vectors | None) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
+class Metric(MetricNote):
     """One number about a corpus.
 
-    ``compute`` returns None where the number is not defined, such as a mean over pairs of one row. ``better``
-    says how to read it; ``needs`` what must be given for it. ``standard`` metrics are measured unless others are
+    ``compute`` returns None where the number is not defined, such as a mean over pairs of one row. ``needs`` says what
+    must be given for it. ``standard`` metrics are measured unless others are
     asked for; the rest take longer, or say much the same, and are asked for by name or by "all".
     """
 
     name: str
-    family: Family
-    description: str
-    better: str
     needs: tuple[Need, ...]
     compute: Callable[[Subject], Estimate | None]
     standard: bool = True

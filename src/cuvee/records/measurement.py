@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ Vectors = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Codes = Ints  # of labels and groups; places of rows
+Family = Literal["semantic", "lexical", "shift", "quality"]  # of metrics
 Progress = Callable[[int, int], None]  # called with (units done, all units)
 
 
@@ -345,7 +347,7 @@ class Comparison(Shown):
 class MetricNote:
     """What a reader must know of a metric: its family, what it is, and how to read it."""
 
-    family: str
+    family: Family
     description: str
     better: str
 

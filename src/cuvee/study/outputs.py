@@ -31,7 +31,7 @@ from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.generate.pools import count_rejected
 from cuvee.hub import CARD_FILE
 from cuvee.masking import fill_variables, find_secrets, mask_secrets, redact_url, unset_variables
-from cuvee.measure import NOTES, Subject, map_pools, sample_rows, sample_subject
+from cuvee.measure import METRICS, Subject, map_pools, sample_rows, sample_subject
 from cuvee.mix import Blend, mix_corpora
 from cuvee.recommend import advice_to_json
 from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card, render_model_card
@@ -198,7 +198,7 @@ def _write_card(done: FinishedStudy, cell: records.Cell, blend: Blend) -> str:
     facts = tell_facts(study, study.config.name, "cuvee run study.yaml", prints)
     weights, advice, held = blend.weighing if blend.is_weighted else "", done.advice, blend.composition
     return render_card(
-        facts, held, advice=advice, synthetic=synthetic, measurement=measurement, notes=NOTES, weights=weights
+        facts, held, advice=advice, synthetic=synthetic, measurement=measurement, notes=METRICS, weights=weights
     )
 
 
