@@ -17,7 +17,7 @@ from cuvee.corpus import Corpus, LockedTest
 from cuvee.errors import ConfigError, InputError, RunFolderMismatch, TrainingError
 from cuvee.execute import Stages
 from cuvee.store import RunFolder
-from cuvee.study import Flow, open_study, run_study
+from cuvee.study import Flow, open_study, run_study, write_outputs
 from cuvee.study.crossfit import open_folds, write_choices
 from cuvee.study.planning import plan_study
 from cuvee.study.status import read_status
@@ -96,9 +96,9 @@ def test_every_row_is_held_out_once_and_its_fold_knows_nothing_of_it(folded, tmp
     plan = plan_study(folded)
     assert not local.bodies
     with open_study(folded, out=tmp_path / "run", listener=heard) as flow:
-        result = flow.result
-        held_out = [fold.study.split.test.open_for_confirmation() for fold in flow.folds]
-        for number, (fold, test) in enumerate(zip(flow.folds, held_out, strict=True), start=1):
+        result = write_outputs(flow)
+        held_out = [fold.study.split.test.open_for_confirmation() for fold in flow.parts]
+        for number, (fold, test) in enumerate(zip(flow.parts, held_out, strict=True), start=1):
             split = fold.study.split
             assert not set(test.ids) & {*split.train.ids, *split.validation.ids}
             prompts = json.dumps(heard.sent_for(number))  # for pools and for the confirmation
@@ -116,11 +116,11 @@ def test_every_row_is_held_out_once_and_its_fold_knows_nothing_of_it(folded, tmp
         )
         assert sorted(row for test in held_out for row in test.ids) == sorted(real.ids)
 
-        validated = {row for fold in flow.folds for row in fold.study.split.validation.ids}
+        validated = {row for fold in flow.parts for row in fold.study.split.validation.ids}
         assert {trial.scores.n for trial in flow.grid} == {len(validated)}
-        assert [(t.cell, t.draw) for t in flow.grid] == [(t.cell, t.draw) for t in flow.folds[0].grid]
-        choices = write_choices([fold.draft.best.cell for fold in flow.folds])
-        measured = [fold.measurements for fold in flow.folds]
+        assert [(t.cell, t.draw) for t in flow.grid] == [(t.cell, t.draw) for t in flow.parts[0].grid]
+        choices = write_choices([fold.draft.best.cell for fold in flow.parts])
+        measured = [fold.measurements for fold in flow.parts]
     confirmation, advice = result.advice.confirmation, result.advice
     assert (confirmation.folds, confirmation.fresh_draws, confirmation.test_items) == (FOLDS, True, ROWS)
     assert [(gain.over, gain.items) for gain in confirmation.gains] == [("real-only", ROWS), ("real-duplicated", ROWS)]
@@ -211,7 +211,7 @@ def test_failed_requests_of_every_fold_are_asked_again(folded, tmp_path, local, 
 @pytest.mark.slow  # it runs a fold twice
 def test_what_a_fold_chooses_does_not_depend_on_the_labels_that_it_holds_out(folded, tmp_path):
     with open_study(folded, out=tmp_path / "run") as flow, RunFolder(tmp_path / "other") as folder:
-        fold = flow.folds[1]
+        fold = flow.parts[1]
         test = fold.study.split.test.open_for_confirmation()
         turned = Corpus.from_rows(
             [
@@ -245,7 +245,7 @@ def test_ready_made_pools_fewer_rows_and_a_confirmation_that_fails(folded, tmp_p
     with open_study(made, out=tmp_path / "run", listener=heard) as flow:
         assert flow.draft.best is not None and not flow.draft.failures
         monkeypatch.setenv("TRAINER_FAILS", "1")
-        assert flow.folds[0].confirmation is None and flow.confirmation is None
+        assert flow.parts[0].confirmation is None and flow.confirmation is None
         assert any(note.startswith("every trial of") for note in heard.notes)
         assert heard.notes[-1].endswith("confirms its choice: the study is unconfirmed")
         assert "not confirmed on the test" in flow.advice.sentence
@@ -258,7 +258,7 @@ def test_ready_made_pools_fewer_rows_and_a_confirmation_that_fails(folded, tmp_p
 
 def test_folders_of_folds(folded, tmp_path, local):
     with open_study(folded, out=tmp_path / "run") as flow:
-        assert [fold.study.folder.path for fold in flow.folds] == [
+        assert [fold.study.folder.path for fold in flow.parts] == [
             tmp_path / "run", tmp_path / "run" / "folds" / "2", tmp_path / "run" / "folds" / "3",
         ]  # fmt: skip
     with pytest.raises(RunFolderMismatch), open_study({**folded, "seed": 5}, out=tmp_path / "run"):
@@ -331,7 +331,7 @@ def test_a_validation_file_has_none_of_the_rows_that_are_held_out(folded, tmp_pa
     same.write_text("".join([*lines, *rows[:2]]), encoding="utf-8")
     made = {**folded, "data": {**folded["data"], "validation": str(other)}}
     with open_study(made, out=tmp_path / "run") as flow:
-        assert [len(fold.study.split.validation) for fold in flow.folds] == [5] * FOLDS
+        assert [len(fold.study.split.validation) for fold in flow.parts] == [5] * FOLDS
     assert "5 validation rows" in plan_study(made).notes[0]
     made["data"] = {**folded["data"], "validation": str(same)}
     with pytest.raises(InputError, match=r"repeats 2 rows of data.real, which"):
@@ -345,9 +345,9 @@ def test_each_fold_has_its_part_of_the_budget_and_study_yaml_the_whole(folded, t
     heard = Listening(local)
     with open_study(made, out=tmp_path / "run", listener=heard) as flow:
         assert heard.notes == ["each of 3 folds may spend one part in 3 of generator.budget"]
-        parts = [fold.study.config.generator.budget.model_dump() for fold in flow.folds]
+        parts = [fold.study.config.generator.budget.model_dump() for fold in flow.parts]
         assert parts == [{"requests": 33, "tokens": 3, "cost": 2.0}] * FOLDS
-        assert flow._shown.config == made
+        assert flow.shown.config == made
     for written in [tmp_path / "run" / "study.yaml", *tmp_path.glob("run/folds/*/study.yaml")]:
         assert read_config(written) == made
     assert make_config(yaml.safe_load(config_to_yaml(made))) == made

@@ -16,7 +16,7 @@ from cuvee.execute import Silent
 from cuvee.generate.ledger import Ledger
 from cuvee.records import Trial, TrialFailure
 from cuvee.report.tables import write_number
-from cuvee.study import open_study, run_study
+from cuvee.study import open_study, run_study, train_advised
 from cuvee.study.planning import plan_study
 from cuvee.study.status import read_status
 from cuvee.train import TrainSettings, load_predictor, train_model
@@ -150,7 +150,7 @@ def test_a_study_of_language_models_ends_in_advice_on_its_own_score(settings, tm
         assert trial.scores.score == "token_probability" and trial.scores.graded.shape == (trial.scores.n,)
         assert {"perplexity", "diversity.vendi_q1"} <= set(trial.scores.values)
         assert "rouge_l" not in trial.scores.values  # what the score does not read is not written
-        winner = flow.winner
+        winner = train_advised(flow, flow.advice)
     kept = load_predictor(winner.folder)
     assert kept.settings.steps == 4 and len(kept.write(["what is thing 1"], max_tokens=4, temperature=0.0, seed=0)) == 1
     assert kept.log_likelihood(["what is thing 1"], ["it is part 1"])[0, 0] < 0

@@ -96,21 +96,23 @@ def test_trainers_of_the_users_own_are_handed_the_validation_rows_and_keep_their
     ready["draws"] = {"generation": 1, "sampling": 2, "training": 1, "confirm": 0}
     own = ready | {"train": {"trainer": f"{__name__}:keeps", "steps": 2}}
     with open_study(own, out=tmp_path / "own") as flow:
-        kept = json.loads((flow.winner.folder / "model.json").read_text(encoding="utf-8"))
+        made = train_advised(flow, flow.advice)
+        kept = json.loads((made.folder / "model.json").read_text(encoding="utf-8"))
         assert set(kept["validation"]) == set(flow.study.split.validation.texts)
         assert not set(kept["texts"]) & set(kept["validation"]) and kept["steps"] == 2
-        assert "rows for training; the 45 rows" in flow.winner.said
+        assert "rows for training; the 45 rows" in made.said
     bare = ready | {"train": {"trainer": f"{__name__}:keeps_nothing", "steps": 2}}
     with open_study(bare, out=tmp_path / "bare") as flow, pytest.raises(ConfigError, match=r"has no save\(folder\)"):
-        _ = flow.winner
+        train_advised(flow, flow.advice)
     with pytest.raises(ConfigError, match=r"train_winner needs a model with save\(folder\); that of trainer"):
         run_study(bare | {"train_winner": True}, out=tmp_path / "early")
     assert not (tmp_path / "early" / "pools").exists()  # before anything was done
     command = ready | {"train": {"trainer": "command", "steps": 2, "command": LINE}}
     with open_study(command, out=tmp_path / "run") as flow:
-        votes = json.loads((flow.winner.folder / "votes.json").read_text(encoding="utf-8"))
+        made = train_advised(flow, flow.advice)
+        votes = json.loads((made.folder / "votes.json").read_text(encoding="utf-8"))
         assert sum(sum(each.values()) for each in votes.values()) > len(flow.study.train)
-        assert "program" not in (flow.winner.folder / "README.md").read_text(encoding="utf-8")
+        assert "program" not in (made.folder / "README.md").read_text(encoding="utf-8")
     elsewhere = ready | {"train": {"trainer": "command", "steps": 2, "command": {}}}
     with open_study(elsewhere, out=tmp_path / "run") as flow, pytest.raises(TrialsAwaited, match="run elsewhere"):
-        _ = flow.winner
+        train_advised(flow, flow.advice)

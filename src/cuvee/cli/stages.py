@@ -22,7 +22,7 @@ from cuvee.records.measurement import write_seconds
 
 if TYPE_CHECKING:
     from cuvee.config.schema import StudyConfig
-    from cuvee.study import Flow
+    from cuvee.study import Flow, StudyResult
     from cuvee.study.planning import PowerPlan, StudyPlan
 
 _FROM_OPTIONS = {"draws.time": "--time", "generator.base_url": "--base-url", "generator.model": "--model"}
@@ -101,9 +101,8 @@ def run(
     else:
         options.refuse_options(ctx, [each.name for each in fields(Beginning)], "study.yaml says it")
     with open_shown(study, out) as flow:
-        flow.wants_blend = blend
-        failed = _finish(flow)
-    _tell_study(flow, tell, failed)
+        found = _finish(flow, wants_blend=blend)
+    _tell_study(flow, tell, found)
 
 
 def _tell_columns(config: StudyConfig) -> str:
@@ -146,22 +145,23 @@ def demo(
 
     folder = out or Path("runs/demo-small" if small else "runs/demo")
     with console.Display() as display, open_study(make_demo(folder, small=small), out=folder, listener=display) as flow:
-        failed = _finish(flow)
+        found = _finish(flow)
     pages, panel = run_panel(folder / "collapse")
-    _tell_study(flow, tell, failed, {"collapse": pages}, [panel, f"collapse: {', '.join(pages.values())}"])
+    _tell_study(flow, tell, found, {"collapse": pages}, [panel, f"collapse: {', '.join(pages.values())}"])
 
 
-def _finish(flow: Flow) -> TrialsFailed | None:
-    """Do all that is missing; the error of a study of whose blends no trial finished."""
+def _finish(flow: Flow, *, wants_blend: bool = False) -> StudyResult | TrialsFailed:
+    """Do all that is missing; of a study of whose blends no trial finished the error."""
+    from cuvee.study import write_outputs
+
     try:
-        _ = flow.result
+        return write_outputs(flow, wants_blend=wants_blend)
     except TrialsFailed as exc:
         return exc
-    return None
 
 
 def _tell_study(
-    flow: Flow, tell: Tell, failed: TrialsFailed | None, more: Mapping[str, object] | None = None,
+    flow: Flow, tell: Tell, result: StudyResult | TrialsFailed, more: Mapping[str, object] | None = None,
     lines: Sequence[RenderableType] = (),
 ) -> None:  # fmt: skip
     from cuvee.recommend import advice_to_json
@@ -170,10 +170,9 @@ def _tell_study(
     folder, seconds = flow.study.folder.path, flow.study.stages.seconds
     advice, written = advice_to_json(flow.advice), {"report": folder / "report.html"}
     spent = {"generation": account_folder(folder), "seconds": seconds, **(more or {})}
-    if failed is not None:
+    if isinstance(result, TrialsFailed):
         tell({**advice, **written, **spent})
-        raise failed
-    result = flow.result
+        raise result
     written |= {} if result.blend is None else {"blend": folder / "blend"}
     written |= {} if result.model is None else {"model": result.model}
     tell(
@@ -232,9 +231,10 @@ def report(
     charts: Annotated[Path | None, Option(help="a folder for each chart as SVG, PNG and CSV, for papers")] = None,
 ) -> None:
     """Write the report and the recommended blend of a study; runs what is missing."""
+    from cuvee.study import write_outputs
+
     with open_shown(study) as flow:
-        flow.charts = charts
-        result = flow.result
+        result = write_outputs(flow, charts=charts)
     written = {"report": result.report, "blend": result.folder / "blend"} | ({"charts": charts} if charts else {})
     tell(written, f"report: {result.report}", *([f"charts: {charts}"] if charts else []))
 

@@ -92,9 +92,12 @@ def train(
 ) -> None:
     """Train a model on a blend; or on what a study advises, with all real rows, into RUN/model."""
     if options.is_study(target):
+        from cuvee.study import train_advised
+
         options.refuse_others(ctx, "target")
         with options.open_shown(target) as flow:
-            winner, advice = flow.winner, flow.advice
+            advice = flow.advice
+            winner = train_advised(flow, advice)
         advised = None if winner.cell is None else winner.cell.name
         told = {"model": winner.folder, "blend": advised, "real_rows": winner.real, "synthetic_rows": winner.synthetic}
         tell(told | {"decision": advice.decision}, f"{advice.headline}.", winner.said, f"model: {winner.folder}")

@@ -38,6 +38,7 @@ from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, ren
 from cuvee.report.tables import Design, PoolFacts, RunRecord, list_findings
 from cuvee.store import SHOWN_OUTPUTS
 from cuvee.study.draws import write_draws
+from cuvee.study.flow import Flow
 from cuvee.study.grids import count_pool, list_shares, rows_at_hand, tell_short_labels
 from cuvee.study.pools import PooledStudy
 from cuvee.study.prepare import Study
@@ -98,50 +99,36 @@ class StudyResult(records.Shown):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinishedStudy:
-    """A study whose stages are done, before its files are written.
-
-    Attributes:
-        study: as it is shown.
-        parts: the study, or each of its folds; the blend is of the first.
-        outcomes: those of each part, of all stages that train.
-        measurements: of all parts together.
-        advice: the verdict.
-        trials: those of the grid and the check that did not fail, of all folds together.
-        failed: how many trials of all stages failed, and why most often; None where none did.
-    """
-
-    study: Study
-    parts: Sequence[PooledStudy]
-    outcomes: Sequence[Sequence[records.Outcome]]
-    measurements: Mapping[str, records.Measurement]
-    advice: records.Advice
-    trials: Sequence[records.Trial]
-    failed: records.FailedTrials | None
-
-    def tell(self, count: Callable[[Study], int]) -> str:
-        """A number of each part in words: ``40, 41 in folds 1 to 2``."""
-        counts = ", ".join(str(count(part.study)) for part in self.parts)
-        return counts if len(self.parts) == 1 else f"{counts} in folds 1 to {len(self.parts)}"
-
-
 _SAMPLING = ("temperature", "top_p", "min_p", "top_k", "max_tokens")
 _WRITTEN = "diversity."  # how scores begin that are not of the task but of the diversity of completions
 
 
-def write_outputs(done: FinishedStudy, *, wants_blend: bool, charts: Path | None = None) -> StudyResult:
-    """Write advice.json, blend/ and report.html into the run folder.
+def write_outputs(flow: Flow, *, wants_blend: bool = False, charts: Path | None = None) -> StudyResult:
+    """Finish a study: write advice.json, blend/, report.html and the model into the run folder, and track it.
 
     Args:
-        done: the study.
+        flow: the study; stages that are missing run now.
         wants_blend: write the best cell's blend even where the advice is not to use it.
         charts: a folder for each chart of the report as SVG, PNG and CSV; None writes none.
+
+    Raises:
+        TrialsFailed: every trial of a blend failed; the report is written, and no blend.
     """
+    result = _write_files(flow, wants_blend=wants_blend, charts=charts)
+    if flow.study.config.train_winner:
+        result = replace(result, model=train_advised(flow, flow.advice).folder)
+    track_study(flow.shown, flow.advice, sum(len(part.outcomes) for part in flow.parts))
+    flow.check_trained()
+    return result
+
+
+def _write_files(flow: Flow, *, wants_blend: bool, charts: Path | None) -> StudyResult:
+    """Write advice, blend and report."""
     from cuvee.report.charts import save_figures  # charts take long to load
     from cuvee.report.study_page import draw_figures, render_report
 
-    study, advice, made = done.study, done.advice, done.parts[0]
+    # the advice first: it runs all stages, fold after fold
+    advice, study, made = flow.advice, flow.shown, flow.parts[0]
     with study.stages.stage("report", "files") as progress:
         study.folder.save_text("advice.json", json.dumps(advice_to_json(advice), indent=1, sort_keys=True))
         blend = None
@@ -151,11 +138,11 @@ def write_outputs(done: FinishedStudy, *, wants_blend: bool, charts: Path | None
             first = 0 if cell.scope == "this pool" else made.levels[made.find_level(cell)].blocks[0]
             draw = records.Draw(generation=first, sampling=0, training=0)
             blend = make_mixing(study, made.corpora, [draw.real]).mix(cell, draw)
-            study.folder.save_blend(blend.corpus, _write_card(done, cell, blend), study.config.mix.format)
+            study.folder.save_blend(blend.corpus, _write_card(flow, cell, blend), study.config.mix.format)
         elif advice.best is not None:
             study.folder.drop_blend()  # of an earlier run, whose advice was another one
         progress(1, 2)
-        page = make_report(done, blend)
+        page = make_report(flow, blend)
         report = study.folder.save_text("report.html", render_report(page))
         if charts is not None:
             try:
@@ -166,21 +153,21 @@ def write_outputs(done: FinishedStudy, *, wants_blend: bool, charts: Path | None
     return StudyResult(
         name=study.config.name,
         advice=advice,
-        measurements=done.measurements,
+        measurements=flow.measurements,
         pools=made.corpora,
         blend=None if blend is None else blend.corpus,
         composition=None if blend is None else blend.composition,
         folder=study.folder.path,
         report=report,
         seconds=dict(study.stages.seconds),
-        failed=done.failed,
+        failed=flow.failed,
         findings=list_findings(page),
     )
 
 
-def _write_card(done: FinishedStudy, cell: records.Cell, blend: Blend) -> str:
+def _write_card(flow: Flow, cell: records.Cell, blend: Blend) -> str:
     """The dataset card of the blend of ``cell``."""
-    study, part = done.study, done.parts[0]
+    study, part = flow.shown, flow.parts[0]
     prints = {"real training rows": study.train.fingerprint, "blend": blend.corpus.fingerprint}
     synthetic = measurement = None
     if cell.dial is not None:
@@ -196,7 +183,7 @@ def _write_card(done: FinishedStudy, cell: records.Cell, blend: Blend) -> str:
         )
         prints["pool"] = pool.corpus.fingerprint
     facts = tell_facts(study, study.config.name, "cuvee run study.yaml", prints)
-    weights, advice, held = blend.weighing if blend.is_weighted else "", done.advice, blend.composition
+    weights, advice, held = blend.weighing if blend.is_weighted else "", flow.advice, blend.composition
     return render_card(
         facts, held, advice=advice, synthetic=synthetic, measurement=measurement, notes=METRICS, weights=weights
     )
@@ -212,24 +199,24 @@ def tell_facts(study: Study, name: str, command: str, fingerprints: Mapping[str,
     )
 
 
-def average_written(trials: Sequence[records.Trial]) -> dict[records.Cell, dict[str, float]]:
+def average_written(outcomes: Sequence[records.Outcome]) -> dict[records.Cell, dict[str, float]]:
     """Cell -> diversity of what its models wrote and of the real completions, where trials measured it: means."""
     found: dict[records.Cell, dict[str, list[float]]] = {}
-    for trial in trials:
+    for trial in [outcome for outcome in outcomes if isinstance(outcome, records.Trial)]:
         for name, estimate in trial.scores.values.items():
             if name.startswith(_WRITTEN):
                 found.setdefault(trial.cell, {}).setdefault(name.removeprefix(_WRITTEN), []).append(estimate.value)
     return {cell: {name: fmean(values) for name, values in numbers.items()} for cell, numbers in found.items()}
 
 
-def gather_outputs(done: FinishedStudy) -> tuple[list[str], list[list[str]]]:
+def gather_outputs(flow: Flow) -> tuple[list[str], list[list[str]]]:
     """Prompts of validation, the real answer to each, and what models wrote: columns, and a row a prompt.
 
     Models of real rows alone, of the best blend, and of the blend whose pool is the most diverse by the Vendi score;
     of a cross-fitted study, of its first fold.
     """
-    part, best, wrote = done.parts[0], done.advice.best, dict[records.Cell, Sequence[str]]()
-    for trial in done.outcomes[0]:
+    part, best, wrote = flow.parts[0], flow.advice.best, dict[records.Cell, Sequence[str]]()
+    for trial in part.outcomes:
         if isinstance(trial, records.Trial) and trial.part == "validation" and trial.scores.written:
             wrote.setdefault(trial.cell, trial.scores.written)
     if best is None or best.cell not in wrote:
@@ -264,17 +251,17 @@ def describe_generator(study: Study) -> str:
     return f"{Path(generator.model).name if Path(generator.model).exists() else generator.model} in transformers"
 
 
-def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
+def make_report(flow: Flow, blend: Blend | None) -> ReportData:
     """Everything the page shows."""
-    study, parts, config = done.study, done.parts, done.study.config
+    study, parts, config = flow.shown, flow.parts, flow.shown.config
     corpora = {"real": study.train} | {level.key: pool.corpus for level, pool in parts[0].pools.items()}
     subjects = {key: sample_subject(corpus, study.encoder, seed=config.seed) for key, corpus in corpora.items()}
     pools, rows = {key: subject for key, subject in subjects.items() if key != "real"}, sum(map(len, corpora.values()))
     return ReportData(
         title=config.name,
-        advice=done.advice,
+        advice=flow.advice,
         levels=tuple(parts[0].pools),
-        measurements=done.measurements,
+        measurements=flow.measurements,
         pools={level.key: _tell_pool(level, parts, subjects[level.key]) for level in parts[0].pools},
         design=Design(
             trainer=config.train.trainers[0],
@@ -284,18 +271,18 @@ def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
         ),
         failures=[
             replace(outcome, reason=f"{part.study.fold_name}{outcome.reason}")
-            for part, outcomes in zip(parts, done.outcomes, strict=True)
-            for outcome in outcomes
+            for part in parts
+            for outcome in part.outcomes
             if isinstance(outcome, records.TrialFailure)
         ],
-        failed=done.failed,
+        failed=flow.failed,
         generation=account_folder(study.folder.path),
         composition=None if blend is None else blend.composition,
-        written=average_written(done.trials),
-        outputs=gather_outputs(done),
+        written=average_written([*flow.grid, *flow.checks]),
+        outputs=gather_outputs(flow),
         map=map_pools(subjects["real"], pools, rows=rows, seed=config.seed),
         record=RunRecord(
-            settings=_tell_settings(done),
+            settings=_tell_settings(flow),
             seconds={stage: spent for stage, spent in study.stages.seconds.items() if stage not in (LAST, TRACK)},
             access_log=tuple(
                 f"{part.study.fold_name}{reason}: {detail}"
@@ -321,12 +308,18 @@ def _tell_pool(level: records.Level, parts: Sequence[PooledStudy], subject: Subj
     return PoolFacts(samples=sample_rows(subject), rejected=rejected, kept=kept, read=came, note="; ".join(notes))
 
 
-def _tell_settings(done: FinishedStudy) -> dict[str, str]:
-    study, config = done.study, done.study.config
+def _tell_settings(flow: Flow) -> dict[str, str]:
+    study, config, folds = flow.shown, flow.shown.config, len(flow.parts)
+
+    def tell(count: Callable[[Study], int]) -> str:
+        """A number of each part in words: ``40, 41 in folds 1 to 2``."""
+        counts = ", ".join(str(count(part.study)) for part in flow.parts)
+        return counts if folds == 1 else f"{counts} in folds 1 to {folds}"
+
     return {
-        "real training rows": done.tell(lambda study: len(study.train)),
-        "validation rows": done.tell(lambda study: len(study.split.validation)),
-        "locked test rows" if config.split.crossfit is None else "rows held out": done.tell(
+        "real training rows": tell(lambda study: len(study.train)),
+        "validation rows": tell(lambda study: len(study.split.validation)),
+        "locked test rows" if config.split.crossfit is None else "rows held out": tell(
             lambda study: len(study.split.test)
         ),
         "encoder": f"{study.encoder.name} ({study.encoder.hash[:12]})",
@@ -371,7 +364,7 @@ def find_advised(advice: records.Advice) -> records.Cell | None:
     return advice.lean.cell if leans and advice.lean is not None else None
 
 
-def train_advised(made: PooledStudy, advice: records.Advice) -> Winner:
+def train_advised(flow: Flow, advice: records.Advice) -> Winner:
     """Train the model into ``model/`` of the run folder, unless it lies there already.
 
     It is trained on the real rows that are not in the locked test, and on as many synthetic rows for each of them as
@@ -379,16 +372,17 @@ def train_advised(made: PooledStudy, advice: records.Advice) -> Winner:
     instead, for early stopping.
 
     Raises:
-        TrialsAwaited: it is to be trained elsewhere.
+        TrialsFailed: every trial of a blend failed. TrialsAwaited: it is to be trained elsewhere.
         CuveeError: training failed, or the model cannot be kept.
     """
-    study, cell = made.study, find_advised(advice)
+    flow.check_trained()
+    study, cell = flow.study, find_advised(advice)
     recipe, seed = grid_recipes(study)[0].fit(study), derive_seed(study.config.seed, MODEL)
     is_own = recipe.trainer not in TRAINERS or recipe.program is not None
     real, validation = study.split.at_hand or study.train, study.split.validation
     real = rows = real if is_own else real.joined(validation)
     if cell is not None:
-        pool = rows_at_hand(made.pools[made.find_level(cell)].corpus)
+        pool = rows_at_hand(flow.pools[flow.find_level(cell)].corpus)
         share = None if cell.whole else cell.share
         amount: Literal["all"] | None = "all" if cell.whole else None
         rows = mix_corpora(real, pool, share=share, amount=amount, seed=seed, allow_fewer=True).corpus
