@@ -6,8 +6,9 @@ import html
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from types import MappingProxyType
 
 # controls but the newline, line and paragraph separators, bidirectional controls, halves of surrogate pairs, and
 # what no XML may hold
@@ -43,19 +44,29 @@ def to_json(value: object) -> str:
 
     Numbers that are not finite, which JSON has no words for, become the strings "inf", "-inf" and "nan".
     """
-    content = json.dumps(_to_plain(value), ensure_ascii=False, allow_nan=False)
+    content = json.dumps(to_plain(value), ensure_ascii=False, allow_nan=False)
     return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", content)
 
 
-def _to_plain(value: object) -> object:
+def to_plain(
+    value: object, *, other: Callable[[object], object] = str, derived: Mapping[type, str] = MappingProxyType({})
+) -> object:
+    """What JSON has: dataclasses become objects, tuples lists.
+
+    Args:
+        value: of dataclasses, mappings, sequences and scalars.
+        other: says what becomes of anything else, such as a number that is not finite.
+        derived: class -> a property that its objects have too, before their fields.
+    """
     if is_dataclass(value) and not isinstance(value, type):
-        value = {each.name: getattr(value, each.name) for each in fields(value)}
+        first = [derived[type(value)]] if type(value) in derived else []
+        value = {name: getattr(value, name) for name in [*first, *(each.name for each in fields(value))]}
     if isinstance(value, Mapping):
-        return {key: _to_plain(each) for key, each in value.items()}
+        return {str(key): to_plain(each, other=other, derived=derived) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_to_plain(each) for each in value]
+        return [to_plain(each, other=other, derived=derived) for each in value]
     is_plain = value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
-    return value if is_plain else str(value)
+    return value if is_plain else other(value)
 
 
 def check_name(name: str) -> str:

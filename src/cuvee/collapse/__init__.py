@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from scipy.optimize import brentq
@@ -16,6 +15,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from cuvee._version import __version__
+from cuvee.characters import to_plain
 from cuvee.collapse.exact import SCORES, run_exact
 from cuvee.config.collapse import CausalModel, CollapseConfig, TrainedModel, best_weight
 from cuvee.config.reading import config_to_yaml, make_config
@@ -110,16 +110,13 @@ def plan_collapse(config: CollapseConfig) -> CollapsePlan:
 def collapse_to_json(result: CollapseResult) -> dict[str, object]:
     """The result of plain values; means over chains where there are many, NaN as null."""
 
-    def plain(value: object) -> object:
-        if isinstance(value, np.ndarray):
-            return plain(value.tolist() if value.ndim < 2 or value.shape[1] <= 20 else value.mean(axis=1).tolist())
-        if isinstance(value, dict):
-            return {name: plain(each) for name, each in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(each) for each in value]
-        return None if isinstance(value, float) and not np.isfinite(value) else value
+    def other(value: object) -> object:
+        if not isinstance(value, np.ndarray):
+            return None
+        whole = value.ndim < 2 or value.shape[1] <= 20
+        return to_plain((value if whole else value.mean(axis=1)).tolist(), other=other)
 
-    return {name: plain(value) for name, value in asdict(result).items()}
+    return cast("dict[str, object]", to_plain(result, other=other))
 
 
 # --- when measures warn, and what to do: from the courses of an experiment ---

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
+from cuvee.characters import to_plain
 from cuvee.recommend.cells import ComparedCells
 from cuvee.recommend.shapes import DIVERSITY
 from cuvee.recommend.statistics import is_ruled_out
@@ -351,17 +350,5 @@ def advice_to_json(advice: Advice) -> dict[str, object]:
 
     The same trials give the same bytes. Numbers that are not finite become None.
     """
-    return cast("dict[str, object]", _to_plain(advice))
-
-
-def _to_plain(value: object) -> object:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        plain = {f.name: _to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        if isinstance(value, Cell):
-            return {"key": value.key, **plain}
-        return {"robust": value.robust, **plain} if isinstance(value, SensitivityTable) else plain
-    if isinstance(value, Mapping):
-        return {str(name): _to_plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_to_plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    derived = {Cell: "key", SensitivityTable: "robust"}
+    return cast("dict[str, object]", to_plain(advice, other=lambda _: None, derived=derived))
