@@ -23,7 +23,7 @@ from cuvee.measure import METRICS
 from cuvee.measure.findings import RULES
 from cuvee.records import Regime
 from cuvee.registry import nearest_name
-from cuvee.report.card import Licences, is_language
+from cuvee.report.card import CardFacts, Licences
 from cuvee.train import TASKS, is_deterministic
 
 DEFAULT_SHARES = (0.2, 0.5, 0.75)
@@ -135,19 +135,22 @@ class MixConfig(Section):
         if self.shares is not None and self.shape_share not in self.shares:
             raise ValueError(f"shape_share {self.shape_share} is not among shares {list(self.shares)}")
 
-    def list_amounts(self, *, ready_made: bool) -> tuple[sections.Amount, ...]:
-        """What is asked for, in order, with the share of the shape test where an LLM writes the pools.
+    def list_shares(self, rows_per_label: int, *, ready_made: bool) -> list[float | None]:
+        """What is asked for beside so many real rows, as shares above 0, ascending; None, at the end, is every row.
 
         Args:
-            ready_made: pools are files, so that more rows cost nothing.
+            rows_per_label: real rows of a label.
+            ready_made: pools are files, so that more rows cost nothing; else the share of the shape test is asked too.
         """
-        if self.amounts is not None:
-            return self.amounts if ready_made else (*self.amounts, sections.write_amount(self.shape_share))
-        if self.shares is not None:
-            return tuple(sections.write_amount(share) for share in self.shares)
-        if ready_made and self.regime == "augment":
-            return FILE_AMOUNTS
-        return tuple(sections.write_amount(share) for share in DEFAULT_SHARES)
+        amounts, shares = self.amounts or (), self.shares or ()
+        if not amounts and not shares and ready_made and self.regime == "augment":
+            amounts = FILE_AMOUNTS
+        elif not shares:
+            shares = () if ready_made and amounts else (self.shape_share,) if amounts else DEFAULT_SHARES
+        given = [sections.read_amount(amount, rows_per_label) for amount in amounts]
+        given += [sections.amount_of(share) for share in shares]
+        found = sorted({sections.share_of(amount) for amount in given if amount})
+        return [*found, *([None] if None in given else [])]
 
 
 def _read_auto(given: object) -> object:
@@ -214,10 +217,7 @@ class CardConfig(Section):
     languages: tuple[str, ...] = Field((), description="ISO 639 codes of the texts: en")
 
     def _check(self) -> None:
-        for language in self.languages:
-            if not is_language(language):
-                raise ValueError(f"languages has {language!r}; give ISO 639 codes such as 'en' or 'pt-BR'")
-        self.licences()
+        CardFacts(name="", version="", languages=self.languages, licences=self.licences())  # which it refuses
 
     def licences(self) -> Licences:
         """As the card takes them.
@@ -334,7 +334,7 @@ class StudyConfig(Section):
             )
         if "equal-epochs" in (self.train.sensitivity or ()) and self.mix.regime == "replace":
             raise ValueError("train.sensitivity equal-epochs changes nothing with mix.regime replace; leave it out")
-        shares = len(self.mix.list_amounts(ready_made=self.ready_made))
+        shares = len(self.mix.list_shares(1, ready_made=self.ready_made))
         if self.search.kind == "adaptive" and self.search.budget <= 1 and self.search.budget * shares < 1 - 1e-9:
             raise ValueError(
                 f"search.budget {self.search.budget:g} does not pay for the shape test; give at least {1 / shares:.3g}"

@@ -358,11 +358,6 @@ def read_amount(amount: Amount, rows_per_label: int) -> float | None:
     return float(amount.removesuffix("x")) if isinstance(amount, str) else amount / rows_per_label
 
 
-def write_amount(share: float) -> Amount:
-    """A share as an amount, exact to the last digit."""
-    return f"{amount_of(share)!r}x"
-
-
 def amount_of(share: float) -> float:
     """Synthetic rows for each real one at a share below 1."""
     return share / (1.0 - share)

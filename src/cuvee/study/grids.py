@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cuvee.config.dials import DialConfig
 from cuvee.config.generators import list_levels
-from cuvee.config.sections import COMMAND, amount_of, read_amount, share_of
+from cuvee.config.sections import COMMAND, amount_of
 from cuvee.corpus import Corpus, count_strata
 from cuvee.errors import ConfigError, InputError
 from cuvee.fingerprint import derive_seed
@@ -71,10 +71,7 @@ def count_pool(pool: Corpus, blocks: Sequence[int] = ()) -> LevelRows:
 
 def list_shares(study: Study, rows_per_label: int) -> list[float | None]:
     """The shares that are asked for, above 0 and ascending; None, at the end, is every row of a pool."""
-    asked = study.config.mix.list_amounts(ready_made=study.ready_made)
-    amounts = [read_amount(amount, rows_per_label) for amount in asked]
-    shares = sorted({share_of(amount) for amount in amounts if amount})
-    return [*shares, *([None] if None in amounts else [])]
+    return study.config.mix.list_shares(rows_per_label, ready_made=study.ready_made)
 
 
 def find_amounts(study: Study, level: Level, has: LevelRows, rows_per_label: int) -> LevelAmounts:
