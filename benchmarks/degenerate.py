@@ -17,7 +17,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from cuvee.defects import degenerate_reasons
+from cuvee.defects.degenerate import degenerate_reasons
 
 DATA = Path(os.environ.get("CUVEE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 PROMPT = (

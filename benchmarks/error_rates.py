@@ -25,20 +25,13 @@ import numpy as np
 from scipy import special
 from threadpoolctl import threadpool_limits
 
-from cuvee.recommend import (
-    AdaptiveSearch,
-    confirm_cell,
-    paired_gain,
-    plan_grid,
-    plan_power,
-    recommend_mixture,
-    test_shape,
-)
+from cuvee.recommend import AdaptiveSearch, confirm_cell, plan_grid, plan_power, recommend_mixture
 from cuvee.recommend.advice import choose_best, decide
 from cuvee.recommend.cells import CellTable, gains_of, merge_groups, pool_gains
 from cuvee.recommend.confirming import LookResult, judge_confirmation, plan_looks
 from cuvee.recommend.search import list_draws
-from cuvee.recommend.statistics import adjust_choice
+from cuvee.recommend.shapes import test_shape
+from cuvee.recommend.statistics import adjust_choice, paired_gain
 from cuvee.recommend.wording import Verdict
 from cuvee.records import Cell, Composition, Confirmation, Draw, Estimate, Gain, Level, Scores, Trial
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from cuvee.corpus import first_same, split_tokens
-from cuvee.defects import Leak, LeakFinder, SetLeakFinder, degenerate_reasons
+from cuvee.defects import LeakFinder, SetLeakFinder
+from cuvee.defects.degenerate import degenerate_reasons
+from cuvee.defects.leaks import Leak
 from cuvee.encoders import load_encoder
 from cuvee.similarity import unit_rows
 

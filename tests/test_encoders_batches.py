@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus
-from cuvee.encoders import CachedEncoder, HashingEncoder, build_encoder, empty_rows, load_encoder, models
+from cuvee.encoders import HashingEncoder, build_encoder, empty_rows, load_encoder, models
+from cuvee.encoders.loading import CachedEncoder
 from cuvee.errors import ConfigError
 from cuvee.mix import Agreement, Dedupe, Leak, apply_filters
 

@@ -10,7 +10,8 @@ import pytest
 
 from command_line import call, refused
 from cuvee.corpus import Corpus
-from cuvee.encoders import CachedEncoder, HashingEncoder, load_encoder
+from cuvee.encoders import HashingEncoder, load_encoder
+from cuvee.encoders.loading import CachedEncoder
 from cuvee.errors import ConfigError
 from cuvee.execute import Terms, open_executor
 from cuvee.measure import measure_corpus

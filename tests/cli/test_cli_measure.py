@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from command_line import call, refused
-from cuvee.measure import METRICS, STANDARD
+from cuvee.measure import METRICS
+from cuvee.measure.measuring import STANDARD
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 

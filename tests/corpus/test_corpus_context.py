@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cuvee.corpus import SCHEMA, Corpus, load_corpus, write_corpus
+from cuvee.corpus import Corpus, load_corpus, write_corpus
+from cuvee.corpus.table import SCHEMA
 from cuvee.errors import InputError
 
 ROWS = [{"text": f"text {i}", "target": "ab"[i % 2]} for i in range(6)]

@@ -15,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from command_line import call, refused
-from cuvee.corpus import SCHEMA, Corpus, compare_labels, load_corpus, write_corpus
+from cuvee.corpus import Corpus, compare_labels, load_corpus, write_corpus
+from cuvee.corpus.table import SCHEMA
 from cuvee.errors import InputError, InputWarning
 
 ROWS = [("one", "a"), ("two", "b")]

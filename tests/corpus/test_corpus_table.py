@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cuvee.corpus import SCHEMA, Corpus, load_corpus, normalise_text, write_corpus
+from cuvee.corpus import Corpus, load_corpus, normalise_text, write_corpus
+from cuvee.corpus.table import SCHEMA
 from cuvee.errors import InputError
 
 

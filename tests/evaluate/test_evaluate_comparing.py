@@ -9,8 +9,8 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from cuvee.corpus import Corpus
 from cuvee.errors import IncomparableError
-from cuvee.evaluate import SCORES, Judged, compare_predictors, evaluate_model, judge_model, judge_proba
-from cuvee.evaluate.judged import code_groups, mean_of, score_items
+from cuvee.evaluate import SCORES, compare_predictors, evaluate_model, judge_model, judge_proba
+from cuvee.evaluate.judged import Judged, code_groups, mean_of, score_items
 
 LABELS = ("a", "b", "c")
 

@@ -9,9 +9,9 @@ import pytest
 from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
 from cuvee.errors import ConfigError, InputError
-from cuvee.measure import METRICS, STANDARD, Metric, Subject, measure_corpus, measure_subject
+from cuvee.measure import METRICS, Metric, Subject, measure_corpus, measure_subject
 from cuvee.measure.intervals import estimate_hits
-from cuvee.measure.measuring import pick_groups
+from cuvee.measure.measuring import STANDARD, pick_groups
 from cuvee.records import Estimate
 from cuvee.registry import trust_modules
 from cuvee.similarity import wilson_interval

@@ -10,7 +10,8 @@ from sklearn.decomposition import PCA
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
-from cuvee.measure import map_examples, map_pools, pick_extremes, sample_rows, sample_subject, score_examples
+from cuvee.measure import map_pools, sample_rows, sample_subject, score_examples
+from cuvee.measure.page import map_examples, pick_extremes
 
 
 def make_rows(n, seed=0, d=6):

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus, normalise_text, split_tokens
-from cuvee.mix import count_composition, mix_corpora
+from cuvee.mix import mix_corpora
+from cuvee.mix.blend import count_composition
 from cuvee.records import PartCounts
 
 

@@ -22,7 +22,6 @@ from cuvee.mix import (
     Dedupe,
     Degenerate,
     FewerPerCluster,
-    Filtered,
     Keep,
     Leak,
     Pairs,
@@ -31,7 +30,7 @@ from cuvee.mix import (
     first_rows,
     row_wise,
 )
-from cuvee.mix.filters import FILTERS, Candidates, FilterVerdict
+from cuvee.mix.filters import FILTERS, Candidates, Filtered, FilterVerdict
 from cuvee.probe import fit_probe
 from cuvee.similarity import unit_rows
 

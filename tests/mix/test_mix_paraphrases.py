@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuvee.corpus import SCHEMA, Corpus, normalise_text
+from cuvee.corpus import Corpus, normalise_text
+from cuvee.corpus.table import SCHEMA
 from cuvee.encoders import load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.mix import replace_with_paraphrases

@@ -5,14 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from cuvee.recommend import (
-    ComparedCells,
-    advice_to_json,
-    collect_tables,
-    confirm_cell,
-    recommend_mixture,
-    summarise_rows,
-)
+from cuvee.recommend import ComparedCells, advice_to_json, confirm_cell, recommend_mixture, summarise_rows
+from cuvee.recommend.cells import collect_tables
 from cuvee.recommend.wording import write_edge, write_rows
 from cuvee.records import Cell, Composition, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
 

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from cuvee.recommend import plan_power
-from cuvee.recommend import test_shape as judge_shape
+from cuvee.recommend.shapes import test_shape as judge_shape
 
 OWN = float(np.sqrt(0.5))  # of each cell, so that a paired difference has SD 1
 

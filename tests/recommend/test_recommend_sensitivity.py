@@ -4,7 +4,8 @@ import json
 import pytest
 
 from cuvee.recommend import advice_to_json, compare_advice
-from cuvee.records import Advice, Cell, CellSummary, Gain, ManipulationCheck, ShapeTest, TwoLines
+from cuvee.records import Advice, Cell, CellSummary, Gain, ManipulationCheck, ShapeTest
+from cuvee.records.advice import TwoLines
 
 
 def make_summary(level="4", share=0.75, value=0.03, trainer="probe"):

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cuvee.recommend import paired_gain, shapes
+from cuvee.recommend import shapes
+from cuvee.recommend.statistics import paired_gain
 
 LEVELS = ("1", "4", "16", "64")
 

@@ -9,7 +9,7 @@ import yaml
 from cuvee.characters import to_markdown
 from cuvee.corpus import Corpus
 from cuvee.hub import write_dataset
-from cuvee.mix import count_composition
+from cuvee.mix.blend import count_composition
 from cuvee.records import Advice, Composition, Estimate, Level, Measurement, MetricNote
 from cuvee.report import CardFacts, Licences, Reproduction, SyntheticPart, render_card
 

@@ -13,7 +13,7 @@ import pytest
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, HubError, InputError
 from cuvee.hub import is_dataset, push_folder, write_dataset
-from cuvee.mix import count_composition
+from cuvee.mix.blend import count_composition
 from cuvee.report import CardFacts, render_card
 from local_hub import Hub, serve
 

@@ -10,7 +10,7 @@ from cuvee.cli.console import out
 from cuvee.cli.show import list_advice
 from cuvee.recommend import ComparedCells, compare_advice, recommend_mixture, summarise_rows
 from cuvee.recommend.wording import write_rows
-from cuvee.records import TwoLines
+from cuvee.records.advice import TwoLines
 from cuvee.report.charts import COLOURS
 from cuvee.report.study_page import render_report
 from cuvee.report.tables import list_asides, list_leaders, write_two_lines

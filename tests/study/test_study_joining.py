@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cuvee.corpus import Corpus
 from cuvee.encoders import load_encoder
 from cuvee.evaluate.retrieval import judge_ranker
-from cuvee.recommend import collect_tables
+from cuvee.recommend.cells import collect_tables
 from cuvee.records import Cell, Composition, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
 from cuvee.study.crossfit import (
     join_confirmations,

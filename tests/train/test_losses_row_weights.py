@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
-from cuvee.train import RowScores, TrainingRows, TrainSettings, build_loss, train_model
+from cuvee.train import TrainSettings, train_model
 from cuvee.train.checkers import TUNED_CANDIDATES, LabelChecker, check_synthetic, pick_weight, synthetic_law
+from cuvee.train.losses import build_loss
 from cuvee.train.model import WholeProgress
-from cuvee.train.weighting import scale_weights
+from cuvee.train.weighting import RowScores, TrainingRows, scale_weights
 
 WAYS = np.eye(4, dtype=np.float32)
 

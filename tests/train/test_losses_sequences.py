@@ -7,9 +7,11 @@ import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, TrainingError
-from cuvee.train import RowScores, TrainingRows, TrainSettings, build_loss, check_fit, needs_real_rows
+from cuvee.train import TrainSettings, check_fit, needs_real_rows
 from cuvee.train.checkers import PASSES, TUNED_CANDIDATES
+from cuvee.train.losses import build_loss
 from cuvee.train.model import tuned_settings
+from cuvee.train.weighting import RowScores, TrainingRows
 
 REAL, MADE = 12, 10
 MARKS = np.arange(REAL + MADE) >= REAL

@@ -8,10 +8,11 @@ import numpy as np
 from cuvee.corpus import Corpus
 from cuvee.probe import fit_objective, fit_probe
 from cuvee.similarity import unit_rows
-from cuvee.train import TrainingRows, TrainSettings, build_loss, train_model
+from cuvee.train import TrainSettings, train_model
 from cuvee.train.checkers import LabelChecker, check_synthetic, pick_weight, synthetic_law
-from cuvee.train.losses import Curriculum
+from cuvee.train.losses import Curriculum, build_loss
 from cuvee.train.model import make_ready
+from cuvee.train.weighting import TrainingRows
 
 LABELS = np.array(["a", "b", "c", "d"])
 CENTRES = np.random.default_rng(99).normal(size=(4, 24))

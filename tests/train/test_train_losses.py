@@ -10,8 +10,9 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
 from cuvee.errors import ConfigError, TrainingError
 from cuvee.similarity import unit_rows
-from cuvee.train import LOSSES, TrainingRows, TrainSettings, build_loss, train_model
-from cuvee.train.losses import SETTINGS
+from cuvee.train import LOSSES, TrainSettings, train_model
+from cuvee.train.losses import SETTINGS, build_loss
+from cuvee.train.weighting import TrainingRows
 
 
 class NarrowEncoder(HashingEncoder):

@@ -6,7 +6,6 @@ from cuvee.corpus.splits import (
     LockedTest,
     Split,
     count_strata,
-    distinct_sources,
     few_shot_sets,
     label_strata,
     link_rows,
@@ -16,4 +15,4 @@ from cuvee.corpus.splits import (
     split_corpus,
     written_from,
 )
-from cuvee.corpus.table import SCHEMA, Corpus, Origin, Task
+from cuvee.corpus.table import Corpus, Origin, Task

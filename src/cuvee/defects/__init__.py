@@ -10,11 +10,10 @@ from cuvee.defects.degenerate import (
     TOO_LONG,
     UNGROUNDED,
     DegenerateReason,
-    degenerate_reasons,
     degenerate_rows,
     grounded_share,
     grounded_shares,
     longest_answer,
     pair_reason,
 )
-from cuvee.defects.leaks import Leak, LeakFinder, Leaks, NoLeaks, SetLeak, SetLeakFinder
+from cuvee.defects.leaks import LeakFinder, Leaks, NoLeaks, SetLeak, SetLeakFinder

@@ -7,13 +7,12 @@ may end in ``@float32``, ``@bfloat16``, ``@openvino-float32`` or ``@openvino-bfl
 fastest of them on this machine, and says so in its name and hash.
 """
 
-from cuvee.encoders.loading import CachedEncoder, KnownVectors, WorkerPool, load_encoder
+from cuvee.encoders.loading import KnownVectors, WorkerPool, load_encoder
 from cuvee.encoders.models import (
     BUILT_IN,
     DEFAULT_ENCODER,
     Encoder,
     HashingEncoder,
-    WrappedEncoder,
     batches,
     build_encoder,
     empty_rows,

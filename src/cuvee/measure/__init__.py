@@ -4,7 +4,6 @@ from cuvee.measure.comparing import compare_corpora
 from cuvee.measure.measuring import (
     FIELDS,
     METRICS,
-    STANDARD,
     choose_metrics,
     draw_rows,
     measure_corpus,
@@ -15,15 +14,5 @@ from cuvee.measure.measuring import (
     measure_vectors,
     parts_of,
 )
-from cuvee.measure.page import (
-    gather_page,
-    map_examples,
-    map_pools,
-    pick_extremes,
-    sample_rows,
-    sample_subject,
-    score_examples,
-    tabulate_examples,
-)
-from cuvee.measure.semantic import order_profile, tau_profile
+from cuvee.measure.page import gather_page, map_pools, sample_rows, sample_subject, score_examples, tabulate_examples
 from cuvee.measure.subject import GivenVectors, Metric, Subject

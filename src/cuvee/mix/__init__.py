@@ -2,9 +2,7 @@
 
 from cuvee.mix.blend import (
     Blend,
-    apportion_rows,
     assign_blocks,
-    count_composition,
     deal_blocks,
     first_rows,
     full_blocks,
@@ -18,7 +16,6 @@ from cuvee.mix.filters import (
     Dedupe,
     Degenerate,
     FewerPerCluster,
-    Filtered,
     Keep,
     Leak,
     Needed,
@@ -27,6 +24,6 @@ from cuvee.mix.filters import (
     apply_filters,
     row_wise,
 )
-from cuvee.mix.paraphrases import Replaced, replace_with_paraphrases
+from cuvee.mix.paraphrases import replace_with_paraphrases
 from cuvee.mix.search import OBJECTIVES
 from cuvee.mix.select import METHODS, Method, Metric, Selection, Selector, fill_rows

@@ -4,7 +4,7 @@ Corpora themselves are in ``cuvee.corpus``. Nothing here does work beyond derivi
 from its own fields.
 """
 
-from cuvee.records.advice import Advice, CellSummary, Confirmation, Gain, ManipulationCheck, Shape, ShapeTest, TwoLines
+from cuvee.records.advice import Advice, CellSummary, Confirmation, Gain, ManipulationCheck, Shape, ShapeTest
 from cuvee.records.collapse import CollapsePlan, CollapseResult, Course, EarlyWarning, name_measure
 from cuvee.records.generation import UNORDERED, Budget, Level, Prices, Rejected, Sampling, Usage
 from cuvee.records.measurement import (
@@ -40,7 +40,6 @@ from cuvee.records.trials import (
     Ranker,
     Reader,
     Regime,
-    Scope,
     Scored,
     Scores,
     Stage,

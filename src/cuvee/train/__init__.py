@@ -1,6 +1,6 @@
 """What changes weights: trainers, losses, and what they make."""
 
-from cuvee.train.losses import LOSSES, build_loss
+from cuvee.train.losses import LOSSES
 from cuvee.train.model import (
     TASKS,
     TRAINERS,
@@ -12,5 +12,4 @@ from cuvee.train.model import (
     train_model,
     without_loss,
 )
-from cuvee.train.settings import Predictor, Program, Retriever, TextWriter, Trained, Trainer, Training, TrainSettings
-from cuvee.train.weighting import Loss, OnStep, Phase, PreparedLoss, RowChecker, RowScores, TrainingRows
+from cuvee.train.settings import Predictor, Program, Trained, Training, TrainSettings
