@@ -66,14 +66,6 @@ def read_log(folder: Path) -> list[Entry]:
 
 
 # --- trials ---
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialCounts:
-    """What a run folder knows of its trials."""
-
-    done: int
-    failed: int
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Stored:
     """What is kept of a finished trial, apart from the scores of its items."""
@@ -95,15 +87,14 @@ _STORED, _FAILURE = TypeAdapter(_Stored), TypeAdapter(TrialFailure)
 _OF_TRIAL = ("cell", "draw", "composition", "steps", "part")  # what both hold
 
 
-def count_trials(path: Path) -> TrialCounts:
-    """Count the trials of a run folder, which another process may hold; nothing is changed.
+def count_finished(path: Path) -> int:
+    """How many trials of a run folder are finished, which another process may hold; nothing is changed.
 
     Raises:
         RunFolderError: its ``trials.sqlite`` cannot be read.
     """
     with _look_into(path) as database:
-        counts = dict(database.execute("SELECT failed, count(*) FROM trials GROUP BY failed"))
-    return TrialCounts(done=counts.get(0, 0), failed=counts.get(1, 0))
+        return int(database.execute("SELECT count(*) FROM trials WHERE NOT failed").fetchone()[0])
 
 
 def read_failures(path: Path) -> list[TrialFailure]:

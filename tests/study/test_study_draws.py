@@ -14,7 +14,7 @@ from cuvee.errors import ConfigError, InputError, RunFolderError
 from cuvee.execute import Silent
 from cuvee.mix import assign_blocks
 from cuvee.records import Cell, Draw
-from cuvee.store import count_trials
+from cuvee.store import count_finished
 from cuvee.study import open_study
 from cuvee.study.draws import ChosenDraws, read_draws
 from cuvee.study.grids import choose_real
@@ -149,7 +149,7 @@ def test_a_study_that_is_stopped_ends_with_the_same_trials(auto, tmp_path, trial
     with open_study(auto, out=tmp_path / "cut") as flow:
         assert {(o.cell, o.draw) for o in flow.grid} == whole
         assert chosen is None or read_draws(tmp_path / "cut") == chosen
-    assert [count_trials(tmp_path / name).done for name in ("cut", "whole")] == [len(whole)] * 2
+    assert [count_finished(tmp_path / name) for name in ("cut", "whole")] == [len(whole)] * 2
 
 
 def test_the_plan_says_how_many_draws_and_between_which_numbers(auto, tmp_path, capsys):

@@ -27,7 +27,7 @@ from cuvee.generate.pools import count_rejected, read_quarantine
 from cuvee.records import Advice, Cell, CellSummary, Draw, FailedTrials, Level, Prices, Trial, count_failed
 from cuvee.records.generation import GenerationAccount, Quarantined
 from cuvee.report.tables import Design, ReportData
-from cuvee.store import LEDGER, RunFolder, TrialCounts, count_trials, list_parts, read_failures, read_json, read_trials
+from cuvee.store import LEDGER, RunFolder, count_finished, list_parts, read_failures, read_json, read_trials
 from cuvee.study.draws import find_draws, is_open, read_draws, write_draws
 
 FILE = "status.json"
@@ -124,6 +124,14 @@ class Recorder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrialCounts:
+    """What a run folder knows of its trials."""
+
+    done: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:
     """A run as it stands.
 
@@ -171,22 +179,20 @@ def read_status(path: Path) -> RunStatus:
     through = written.ended and written.stage_begun is None and (path / "report.html").is_file()
     now = time.time()
     state: State = "running" if running else "finished" if written.reported or through else "stopped"
-    counts = [count_trials(part) for part in list_parts(path)]
-    trials = TrialCounts(done=sum(each.done for each in counts), failed=sum(each.failed for each in counts))
+    done = sum(count_finished(part) for part in list_parts(path))
     failures = [failure for part in list_parts(path) for failure in read_failures(part)]
-    ran = max(trials.done + trials.failed, len(failures))  # more may have failed since they were counted
     return RunStatus(
         **{name: getattr(written, name) for name in ("stage", "unit", "done", "total")},
         state=state,
         process=written.process if running else None,
         stage_s=None if written.stage_begun is None or not running else now - written.stage_begun,
         seconds=dict(written.seconds) if running else _sum_seconds(written),
-        trials=trials,
+        trials=TrialCounts(done=done, failed=len(failures)),
         generation=account_folder(path),
         notes=tuple(written.notes),
         age_s=max(0.0, now - written.updated),
         draws=_tell_draws(path),
-        failed=count_failed(failures, trials=ran),
+        failed=count_failed(failures, trials=done + len(failures)),
         others=account_others(path),
     )
 
