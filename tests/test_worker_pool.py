@@ -88,7 +88,7 @@ def test_measuring_a_file_in_processes_prints_the_same_numbers(tmp_path, capsys)
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--execute", "cluster"], "--execute is 'cluster'; valid: local, processes, ray"),
+        (["--execute", "cluster"], "'cluster' is not one of 'local', 'processes', 'ray'"),
         (["--workers", "2"], "--workers has no effect"),
         (["--execute", "processes", "--address", "1.2.3.4:5"], "--address has no effect"),
     ],
