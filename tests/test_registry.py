@@ -9,7 +9,7 @@ from cuvee.registry import Kind, hash_code, list_trusted, resolve_name, trust_mo
 
 NUMBER = Kind(name="thing", is_a=Number)
 DIAL = Kind(name="dial", makes=Dial)
-TRAINER = Kind(name="trainer", takes=("*", "training"))
+TRAINER = Kind(name="trainer", takes=("training", "more"))
 
 
 @pytest.mark.trust("math")
@@ -94,7 +94,7 @@ def test_a_module_is_imported_only_where_it_or_what_it_lies_in_is_trusted(own, n
         ("own_kinds:subprocess", DIAL, "it must be a class with the methods of .*Dial, or a function annotated"),
         ("own_kinds:bare", DIAL, "it must be a class with the methods"),
         ("own_kinds:anything", DIAL, "it must be a class with the methods"),
-        ("own_kinds:anything", TRAINER, r"it must be a function of \(\*, training\)"),
+        ("own_kinds:anything", TRAINER, r"it must be a function of \(training, more\)"),
         ("own_kinds:Mine", TRAINER, "it must be a function"),
         ("own_kinds:number", TRAINER, "is 3; it must be a function"),
         ("os:abort", DIAL, "is of module 'posix'"),

@@ -130,6 +130,17 @@ def test_identity_is_kept_and_compared(tmp_path):
 
 
 @pytest.mark.slow
+def test_what_a_killed_process_was_writing_is_removed(tmp_path):
+    with RunFolder(tmp_path / "run") as folder:
+        folder.save_text("pools/x", "kept")
+        (tmp_path / "run" / "pools" / ".x.tmp-7").write_text("half")
+        (tmp_path / "run" / ".blend.tmp-7").mkdir()
+        (tmp_path / "run" / ".trials.sqlite.tmp-7").write_text("half")
+    with RunFolder(tmp_path / "run"):
+        assert [str(path) for path in (tmp_path / "run").rglob("*") if ".tmp-" in path.name] == []
+    assert (tmp_path / "run" / "pools" / "x").read_text() == "kept"
+
+
 def test_a_second_process_is_refused_by_name_of_the_first(tmp_path):
     code = textwrap.dedent(
         f"""

@@ -25,7 +25,7 @@ def make_database(path: Path, schema: str) -> None:
         return
     for end in ("-wal", "-shm"):  # what a file left that was moved away would be read into the new one
         _beside(path, end).unlink(missing_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     aside.unlink(missing_ok=True)
     try:
         with closing(sqlite3.connect(aside)) as database:
@@ -48,23 +48,23 @@ def open_reading(path: Path, timeout: float = 5) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: it cannot be read.
     """
-    address = f"{path.absolute().as_uri()}?mode=ro"
+    is_readonly = path.exists() and not os.access(path.parent, os.W_OK)
+    mode = "immutable=1" if is_readonly and not _beside(path, "-wal").exists() else "mode=ro"
+    address = f"{path.absolute().as_uri()}?{mode}"
     database = sqlite3.connect(address, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
     try:
         database.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.Error as exc:
         database.close()
-        is_readonly = path.exists() and not os.access(path.parent, os.W_OK)
         if not isinstance(exc, sqlite3.OperationalError) or not is_readonly:
             raise
     else:
         return database
     with TemporaryDirectory() as folder:  # SQLite reads such a file only where it may make others beside it
-        with closing(sqlite3.connect(_copy(path, Path(folder)))) as source:
-            memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-            source.backup(memory)
-    memory.execute("PRAGMA query_only=ON")
-    return memory
+        database = sqlite3.connect(_copy(path, Path(folder)), isolation_level=None, check_same_thread=False)
+        database.execute("PRAGMA query_only=ON")
+        database.execute("SELECT 1 FROM sqlite_master").fetchone()  # opens what the folder takes away with it
+    return database
 
 
 def check_database(path: Path, lost: str) -> None:

@@ -94,7 +94,7 @@ class Kind:
     Attributes:
         name: the kind of thing, for messages ("trainer", "dial").
         makes: a protocol: a class with its methods, or a function whose return annotation is such a class, will do.
-        takes: names of arguments: a function that takes those before ``*`` by their places, the others by their names.
+        takes: names of arguments: a function that takes so many by their places.
         is_a: a class: an instance of it will do.
         other: another kind that will do.
     """
@@ -127,17 +127,13 @@ class Kind:
         return [name for name in methods if not callable(getattr(found, name, None))]
 
     def _takes(self, found: Callable[..., object]) -> bool:
-        by_place = self.takes[: self.takes.index("*")] if "*" in self.takes else self.takes
-        by_name = self.takes[len(by_place) + 1 :]
         try:
             signature = inspect.signature(found)
-            signature.bind(*by_place, **dict.fromkeys(by_name))
+            signature.bind(*self.takes)
         except (TypeError, ValueError):
             return False
-        own = signature.parameters
-        places = [p for p in own.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        # *args and **kwargs take anything, and say nothing
-        return len(places) >= len(by_place) and own.keys() >= set(by_name)
+        places = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        return len(places) >= len(self.takes)  # *args takes anything, and says nothing
 
     def __str__(self) -> str:
         if self.is_a is not None:

@@ -16,13 +16,14 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from cuvee import databases
 from cuvee.corpus import Corpus
@@ -32,7 +33,7 @@ from cuvee.encoders import resolve_encoder
 from cuvee.errors import InputError, LockedTestError, RunFolderBusy, RunFolderError, RunFolderMismatch
 from cuvee.fingerprint import hash_value
 from cuvee.hub import write_dataset
-from cuvee.inputs import whole_file
+from cuvee.inputs import first_line, whole_file
 from cuvee.records import Cell, Composition, Draw, Estimate, Level, Measurement, Rejected, Scores, Trial, TrialFailure
 
 # Of the run folder: what the study is about, then every logged read of the locked test, a line each.
@@ -320,6 +321,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             ) from exc
         with ExitStack() as opened:
             opened.callback(os.close, self._lock)
+            for left in chain(self.path.glob(".*.tmp-*"), self.path.glob("*/.*.tmp-*")):  # by a process that was killed
+                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
             self._log = read_log(self.path)
             with self._guard(database):
                 databases.make_database(database, SCHEMA)
@@ -559,4 +562,5 @@ def read_json(path: Path, adapter: TypeAdapter[J], remedy: str) -> J | None:
 
 
 def _tell_file(path: Path, reason: Exception, remedy: str) -> RunFolderError:
-    return RunFolderError(f"{path}: damaged ({' '.join(str(reason).split())[:200]}); delete it: {remedy}")
+    said = reason.errors()[0]["msg"] if isinstance(reason, ValidationError) else first_line(reason)
+    return RunFolderError(f"{path}: damaged ({said}); delete it: {remedy}")

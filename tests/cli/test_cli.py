@@ -235,11 +235,40 @@ def test_bad_studies(settings, tmp_path, capsys):
     one = tmp_path / "one.jsonl"
     one.write_text("".join(json.dumps({"text": f"t{i}", "label": "only"}) + "\n" for i in range(99)), encoding="utf-8")
     assert "one label only" in refused(capsys, "run", study_file(tmp_path, settings, data={"real": str(one)}))
-    assert "training rows of one label only" in refused(capsys, "train", one, "--encoder", "hashing")
+    assert f"{one}: one label only ('only'); is it in" in refused(capsys, "train", one, "--encoder", "hashing")
     few = {"test": 45, "validation": 45, "rows_per_label": 40}
     assert "lower split" in refused(capsys, "run", study_file(tmp_path, settings, split=few))
     missing = study_file(tmp_path, settings, data={"real": "gone.csv"})
     assert "gone.csv: no such file" in refused(capsys, "run", missing, "--out", tmp_path / "r")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        ("select", "--out", "ROWS"),
+        ("select", "--removed", "ROWS"),
+        ("select", "--out", "new.jsonl", "--removed", "new.jsonl"),
+        ("measure", "--examples", "ROWS"),
+        ("init", "--out", "ROWS", "--force"),
+    ],
+)
+def test_a_file_that_is_read_is_not_written_over(tmp_path, capsys, monkeypatch, written):
+    monkeypatch.chdir(tmp_path)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n', encoding="utf-8")
+    command, *options = ("./rows.jsonl" if each == "ROWS" else each for each in written)
+    assert "reads or writes this file; name another one" in refused(capsys, command, rows, *options)
+    assert rows.read_text(encoding="utf-8").count("\n") == 2 and not (tmp_path / "new.jsonl").exists()
+
+
+def test_an_empty_argument_and_an_error_before_any_progress_are_one_line(tmp_path, capsys):
+    for arguments, said in (
+        (("measure", ""), "an argument is empty; is a variable of the shell not set?"),
+        (("measure", tmp_path / "none.csv"), "no such file"),
+        (("measure", tmp_path / "none.csv", "--examples", "scores.txt"), "--examples scores.txt: unknown kind of file"),
+    ):
+        code, out, err = call(capsys, *arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1) and said in err
 
 
 def with_endpoint(settings, **changes):

@@ -94,7 +94,7 @@ def test_nothing_is_overwritten(data, tmp_path, capsys):
     (tmp_path / "o").mkdir()
     (tmp_path / "o" / "mine.txt").write_text("x", encoding="utf-8")
     assert "the folder is not empty" in refused(capsys, "split", data, "--out", tmp_path / "o")
-    assert "this is a file" in refused(capsys, "split", data, "--out", data)
+    assert "reads or writes this file" in refused(capsys, "split", data, "--out", data)
     assert [p.name for p in (tmp_path / "o").iterdir()] == ["mine.txt"]
 
 

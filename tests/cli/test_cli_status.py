@@ -75,7 +75,10 @@ def test_a_failure_that_was_put_right_is_no_failure_any_more(tmp_path):
 def test_what_is_no_run_folder_is_told(tmp_path, capsys):
     assert "no run folder" in refused(capsys, "status", tmp_path)
     (tmp_path / "status.json").write_text("{", encoding="utf-8")
-    assert "status.json: damaged" in refused(capsys, "status", tmp_path)
+    said = (
+        "damaged (Invalid JSON: EOF while parsing an object at line 1 column 1); delete it: it tells how far a run is"
+    )
+    assert f"status.json: {said}" in refused(capsys, "status", tmp_path)
 
 
 def run_on_read_only(folder, command):

@@ -44,6 +44,7 @@ def told(tmp_path, text):
         (LOCAL + "  kind: endpoint\n  base_url: http://x\n  model: m\n  budget: {request: 3}\n",
          "unknown key 'generator.budget.request'; did you mean 'requests'?"),
         (LOCAL + "  kind: files\n  model: m\n", "unknown key 'generator.model'; valid: kind"),
+        ("task: [a]\n" + FILES, "line 1: task is \"['a']\"; valid: classification, generation, retrieval"),
         (DIALS + "- name: sampling\ntrack: {uri: x}\n", "unknown key 'track.uri'; "),
         (DIALS + "- name: sampling\ntrain:\n  check: {step: 3}\n", "'train.check.step'; did you mean 'steps'?"),
     ],

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -334,6 +335,13 @@ def test_baselines_of_repeated_rows_are_told_apart():
     table = advise(make_study(lambda *_: -0.1)).table
     names = [name for name, *_ in table if name.startswith("real repeated")]
     assert sorted(names) == ["real repeated 10x", "real repeated 2x", "real repeated 4x"]
+
+
+def test_real_rows_below_the_best_cells_are_those_of_the_loss_that_decides():
+    trials = make_study(hump)
+    others = [replace(t, cell=replace(t.cell, loss="gce")) for t in trials]
+    rows = [dict(zip(table[0], row, strict=True)) for table in [advise([*trials, *others]).table] for row in table]
+    assert [row["loss"] for row in rows if row["cell"] == "real rows"] == ["ce"]
 
 
 def test_trials_that_do_not_fit_together_are_refused():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuvee.errors import ConfigError, TrainingError
+from cuvee.errors import ConfigError, InputError, TrainingError
 from cuvee.probe import Phase
 from cuvee.train.settings import TrainSettings
 
@@ -368,9 +368,13 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, change):
 
 def test_a_broken_checkpoint_and_a_full_disk_get_one_line(tmp_path):
     run(tmp_path)
-    for broken in (b"", b"broken", (tmp_path / CHECKPOINT_FILE).read_bytes()[:-200]):
+    older = torch.load(tmp_path / CHECKPOINT_FILE)
+    older["state"]["pace"] = 3  # of another version
+    torch.save(older, tmp_path / "older")
+    whole = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    for broken in (b"", b"broken", whole[:-200], (tmp_path / "older").read_bytes()):
         (tmp_path / CHECKPOINT_FILE).write_bytes(broken)
-        with pytest.raises(TrainingError, match=r"checkpoint\.pt: broken \(.*\); delete it to train from the start"):
+        with pytest.raises(InputError, match=r"checkpoint\.pt cannot be loaded \(.*\); delete it to train from the"):
             run(tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="the checkpoint cannot be written"):

@@ -75,6 +75,8 @@ def run_cli(arguments: Sequence[str]) -> int:
     console.err.quiet = False
     try:
         # not app(...): that puts a hook of its own in place of _report_defect
+        if "" in arguments:
+            raise ConfigError("an argument is empty; is a variable of the shell not set?")
         with _noted_warnings():
             command = load_commands(next((each for each in arguments or _typed() if not each.startswith("-")), ""))
             code = command(args=list(arguments), prog_name="cuvee", obj=list(arguments), standalone_mode=False)

@@ -153,7 +153,7 @@ class Display:
 
     def __exit__(self, *details: object) -> None:
         self._ended.set()
-        self._progress.stop()
+        (self._progress if self._tasks else self._progress.live).stop()  # the former ends with a line, into a file too
 
     def _write_lines(self) -> None:
         while not self._ended.wait(self.EVERY_S):

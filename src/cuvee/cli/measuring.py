@@ -151,7 +151,7 @@ def measure(
             measured = flow.measurements
         written(_objects(measured), show.tabulate_measurements(measured))
         return
-    options.check_guard(ctx, "" if written.examples is None else written.examples.suffix)
+    options.check_kind(ctx, "examples", written.examples or Path("none.parquet"))
     columns = columns.checked(ctx, target, measuring.against, measuring.held_out)
     name = (target or measuring.embeddings or Path("nothing")).name
     if target is None:

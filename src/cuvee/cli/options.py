@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -62,6 +62,9 @@ UNGROUPED = ("text", "label", "context", "task")
 
 
 # --- commands ---
+_WRITTEN = ("out", "page", "examples", "removed", "junit", "quarantine", "ledger")  # options that name a new file
+
+
 def may_trust(command: Command, *, trusts: bool = True) -> Command:
     """Let a parameter whose type is a dataclass stand for options: one a field, or those that ``Annotated`` lists.
 
@@ -91,6 +94,7 @@ def may_trust(command: Command, *, trusts: bool = True) -> Command:
     @functools.wraps(command)
     def run(*, trust: list[str] | None = None, quiet: bool = False, **given: object) -> None:
         console.err.quiet = quiet
+        _refuse_loss(given)
         made = {name: kind(**{each: given.pop(each) for each in names}) for name, (kind, names) in groups.items()}
         with trust_modules(*trust or ()):
             command(**given, **made)
@@ -102,6 +106,17 @@ def may_trust(command: Command, *, trusts: bool = True) -> Command:
 
 # The same without ``--trust``, for a command that opens no file that can name code.
 expand_options = functools.partial(may_trust, trusts=False)
+
+
+def _refuse_loss(given: Mapping[str, object]) -> None:
+    """Refuse to write over a file that the same command reads, or writes too."""
+    files = [(n, p) for n, each in given.items() for p in (each if isinstance(each, list) else [each])]
+    known = {path.resolve() for name, path in files if isinstance(path, Path) and name not in _WRITTEN}
+    for name, path in files:
+        if name in _WRITTEN and isinstance(path, Path):
+            if path.resolve() in known and not path.is_dir():
+                raise ConfigError(f"--{name} {path}: the same command reads or writes this file; name another one")
+            known.add(path.resolve())
 
 
 def is_given(ctx: typer.Context, name: str) -> bool:
@@ -200,6 +215,12 @@ def read_reader(name: str, least: float | None = None) -> ReaderConfig:
     return ReaderConfig(name="reader", by=by, **({} if least is None else {"least": least}))
 
 
+def check_labels(corpus: Corpus, path: Path) -> None:
+    """Refuse rows of a file that all have one label."""
+    if corpus.task == "classification" and len(corpus.labels) == 1:
+        raise InputError(f"{path}: one label only ({corpus.labels[0]!r}); is it in another column (--label)?")
+
+
 @contextmanager
 def explaining(where: str = "") -> Iterator[None]:
     """Make an error of the user's of what a function says that is given what it cannot use, after ``where``."""
@@ -234,9 +255,14 @@ class Output(Tell):
 
     def check(self, ctx: typer.Context) -> None:
         """Refuse an unknown kind of file before any work is done."""
-        if self.out.suffix not in OUTPUTS:
-            raise ConfigError(f"--out {self.out}: unknown kind of file; use {', '.join(OUTPUTS)}")
-        check_guard(ctx, self.out.suffix)
+        check_kind(ctx, "out", self.out)
+
+
+def check_kind(ctx: typer.Context, option: str, path: Path) -> None:
+    """Refuse an unknown kind of file, and ``--guard-cells`` for one that is no CSV."""
+    if path.suffix not in OUTPUTS:
+        raise ConfigError(f"--{option} {path}: unknown kind of file; use {', '.join(OUTPUTS)}")
+    check_guard(ctx, path.suffix)
 
 
 def check_guard(ctx: typer.Context, suffix: str) -> None:

@@ -52,8 +52,7 @@ class Beginning:
         if self.pool and self.base_url:
             raise ConfigError("--pool and --base-url both say where synthetic rows come from; give one of them")
         corpus = options.Columns(text=self.text, label=self.label, task=self.task).load(data, labelled=True)
-        if corpus.task == "classification" and len(corpus.labels) == 1:
-            raise InputError(f"{data}: one label only ({corpus.labels[0]!r}); is it in another column (--label)?")
+        options.check_labels(corpus, data)
         columns = choose_columns(read_table(data), self.text, self.label, str(data))
         if corpus.task != "generation":
             columns.pop("context", None)

@@ -109,6 +109,7 @@ def train(
     if hub.push is not None:
         open_hub(hub.push)
     corpus = columns.load(target, labelled=True)
+    options.check_labels(corpus, target)
     columns, task = columns.like(corpus), corpus.task
     chosen = how.trainer or TASKS[task][0]
     find_trainer(chosen)

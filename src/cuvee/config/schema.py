@@ -274,7 +274,7 @@ class StudyConfig(Section):
     def _choose_trainers(cls, given: object) -> object:
         """The task's own trainer, where none is named."""
         task = given.get("task", "classification") if isinstance(given, dict) else "classification"
-        if not isinstance(given, dict) or task == "classification" or task not in TASKS:
+        if not isinstance(given, dict) or task == "classification" or task not in list(TASKS):
             return given
         train = given.get("train", {})
         if not isinstance(train, dict):

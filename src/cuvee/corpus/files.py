@@ -288,7 +288,7 @@ def _swap(temporary: Path, target: Path) -> None:
     if not target.exists() or not any(target.iterdir()):
         temporary.replace(target)
         return
-    old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    old = target.with_name(f".{target.name}.tmp-old-{os.getpid()}")
     shutil.rmtree(old, ignore_errors=True)
     target.rename(old)
     try:

@@ -343,7 +343,9 @@ class Advice(Shown):
         varying = [name for name, read in _VARYING.items() if len({read(s.cell) for s in self.cells}) > 1]
         rows = [["cell", "share", *varying, score, *_BASELINES.values()]]
         ranked = sorted(self.cells, key=lambda summary: -summary.accuracy)
-        for summary in [*ranked[:_SHOWN], *(s for s in ranked[_SHOWN:] if s.cell.kind in ("real-only", "untuned"))]:
+        losses = ("ce", self.best.cell.loss) if self.best is not None else ("ce",)  # of others only what is shown
+        real = [s for s in ranked[_SHOWN:] if s.cell.kind in ("real-only", "untuned") and s.cell.loss in losses]
+        for summary in [*ranked[:_SHOWN], *real]:
             cell = summary.cell
             gains = {g.over: f"{100 * g.value:+.1f} [{100 * g.low:.1f},{100 * g.high:.1f}]" for g in summary.gains}
             name, read = _KINDS.get(cell.kind, "{0.dial}={0.level}").format(cell), [_VARYING[v](cell) for v in varying]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cuvee import records
@@ -286,30 +286,30 @@ def list_cells(data: ReportData) -> list[tuple[records.CellSummary, str]]:
     """Every cell, those of the grid trainer first, and how it stands: the best, not distinguishable from it, lower."""
     compared = data.compared
     cells = sorted(data.advice.cells, key=lambda s: (s.cell.trainer != data.design.trainer, s not in compared))
-    return [(summary, tell_standing(data, summary)) for summary in cells]
+    return [(summary, tell_standing(data, summary, compared)) for summary in cells]
 
 
 def list_leaders(data: ReportData) -> list[tuple[records.CellSummary, str]]:
     """The blends at the tested share, the best wherever it is, and their baselines, by accuracy."""
-    best, share = data.advice.best, data.design.tested_share
+    best, share, compared = data.advice.best, data.design.tested_share, data.compared
     found = [
         s
-        for s in data.compared
+        for s in compared
         if s.cell.kind in ("real-only", "untuned")
         or (best is not None and s.cell == best.cell)
         or (s.cell.kind in ("blend", "real-duplicated") and is_share(s.cell.share, share))
     ]
-    return [(summary, tell_standing(data, summary)) for summary in sorted(found, key=lambda s: -s.accuracy)]
+    return [(summary, tell_standing(data, summary, compared)) for summary in sorted(found, key=lambda s: -s.accuracy)]
 
 
-def tell_standing(data: ReportData, summary: records.CellSummary) -> str:
+def tell_standing(data: ReportData, summary: records.CellSummary, compared: Collection[records.CellSummary]) -> str:
     """How a cell stands against the best, in a word or two."""
     advice, cell = data.advice, summary.cell
     if advice.best is not None and cell == advice.best.cell:
         return "best"
     if any(cell == other.cell for other in advice.not_distinguished):
         return "not distinguishable"
-    return "lower" if advice.best is not None and cell.kind == "blend" and summary in data.compared else ""
+    return "lower" if advice.best is not None and cell.kind == "blend" and summary in compared else ""
 
 
 def list_metric_tables(data: ReportData) -> list[tuple[str, dict[str, records.Measurement], list[str]]]:
@@ -386,7 +386,8 @@ def list_findings(data: ReportData) -> tuple[records.Finding, ...]:
     if lost:
         key, count, words = max(lost, key=lambda each: each[1])
         total = sum(each[1] for each in lost)
-        sentence = f"{total:,} rows were left out of {len(lost)} pools, most of {key}: {count:,} ({words})."
+        pools = "1 pool" if len(lost) == 1 else f"{len(lost)} pools"
+        sentence = f"{total:,} rows were left out of {pools}, most of {key}: {count:,} ({words})."
         remedy = "The report counts them by reason."
         found.append(records.Finding(id="left-out", sentence=sentence, remedy=remedy, value=float(total), severity=0.3))
     return tuple(found)

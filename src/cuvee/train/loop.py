@@ -9,7 +9,6 @@ for these, sets the global seeds of random, numpy and torch, and takes 5 seconds
 from __future__ import annotations
 
 import math
-import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ import torch
 
 from cuvee.errors import ConfigError, TrainingError
 from cuvee.fingerprint import derive_seed, hash_value
-from cuvee.inputs import whole_file
+from cuvee.inputs import explain_damage, whole_file
 from cuvee.language_models import choose_dtype, explain_memory, own_random_stream
 from cuvee.records import Floats
 from cuvee.train import finetuning
@@ -282,7 +281,7 @@ class _Run:
         self._optimizer.load_state_dict(found["optimizer"])
         self._scheduler.load_state_dict(found["scheduler"])
         finetuning.restore_random_state(device, found["random"])
-        self.state = state = TrainingCourse(**found["state"])
+        self.state = state = found["state"]
         state.anchor, state.best = ([t.to(device) for t in part] for part in (state.anchor, state.best))
 
 
@@ -306,21 +305,20 @@ def write_checkpoint(folder: Path, parts: Mapping[str, object]) -> None:
 
 
 def read_checkpoint(path: Path, key: str) -> dict[str, Any]:
-    """What ``write_checkpoint`` was given, under its names. Only tensors and plain values are read, no code.
+    """What ``write_checkpoint`` was given, its state as a ``TrainingCourse``. Tensors and values are read, no code.
 
     Raises:
-        TrainingError: it is broken, or of another training than ``key`` names.
+        InputError: it is broken.
+        TrainingError: it is of another training than ``key`` names.
     """
-    try:
+    with explain_damage(str(path), "delete it to train from the start"):
         if not zipfile.is_zipfile(path):  # what torch writes is one
             raise zipfile.BadZipFile("cut short, or not written by torch")
         found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        is_other = found["key"] != key
-    except (OSError, RuntimeError, TypeError, KeyError, zipfile.BadZipFile, pickle.UnpicklingError) as exc:
-        raise TrainingError(f"{path}: broken ({exc}); delete it to train from the start") from exc
-    if is_other:
-        raise TrainingError(f"{path}: of a training on other rows or settings; delete it, or give another folder")
-    return found
+        if found["key"] != key:
+            raise TrainingError(f"{path}: of a training on other rows or settings; delete it, or give another folder")
+        found["state"] = TrainingCourse(**found["state"])
+        return found
 
 
 def copy_all(source: Sequence[torch.Tensor], target: Sequence[torch.nn.Parameter]) -> None:
