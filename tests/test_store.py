@@ -233,6 +233,8 @@ def test_trials_that_are_moved_away_clear_no_read_of_the_locked_test(tmp_path):
         (lambda log: log.unlink(), "locked-test.jsonl: it was deleted or emptied"),
         (lambda log: log.write_bytes(b""), "locked-test.jsonl: it was deleted or emptied"),
         (lambda log: log.write_bytes(log.read_bytes()[:-9]), "locked-test.jsonl, line 4: damaged"),
+        (lambda log: log.write_bytes(b"null\n"), "locked-test.jsonl, line 1: damaged"),
+        (lambda log: log.write_bytes(b'["study", "x"]\n'), "locked-test.jsonl, line 1: damaged"),
     ],
 )
 def test_a_lost_log_of_the_locked_test_is_told_and_what_to_do_without_it(tmp_path, harm, said):

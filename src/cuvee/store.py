@@ -61,7 +61,8 @@ def read_log(folder: Path) -> list[Entry]:
         try:
             reason, detail = json.loads(line)
             found.append((str(reason), str(detail)))
-        except ValueError as exc:
+            dict(json.loads(detail) if reason == STUDY else {})
+        except (TypeError, ValueError) as exc:
             raise RunFolderError(f"{path}, line {number}: damaged; {LOG_LOST}") from exc
     return found
 
