@@ -3,7 +3,8 @@
 The folder NAME beside this file holds study.yaml and PREREGISTRATION.md. The data sets are found through CUVEE_DATA (by
 default ``shared/data`` beside the checkout) and linked as ``studies/data``; files that a study makes of them lie in its
 folder ``prepared``. An interrupted study goes on where it stopped. At the end NAME/result.json holds what
-evidence.py reads, and NAME/report.txt what ``cuvee run`` printed of the advice.
+evidence.py reads, and NAME/report.txt what ``cuvee run`` printed of the advice. What an LLM took long to answer can be
+kept beside them (``--answers``); a run from nothing begins with it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import lzma
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -26,6 +29,8 @@ import numpy as np
 
 from cuvee.corpus import load_corpus
 from cuvee.encoders import load_encoder
+from cuvee.generate.calls import Answer
+from cuvee.generate.ledger import Ledger
 from cuvee.mix import Selector
 from cuvee.recommend.cells import CellTable, collect_tables
 from cuvee.recommend.statistics import paired_gain
@@ -386,11 +391,34 @@ def _drop(value: Any) -> Any:  # noqa: ANN401 (JSON)
     return [_drop(each) for each in value] if isinstance(value, list) else value
 
 
+# --- answers that took long ---
+def keep_answers(run: Path, path: Path) -> None:
+    """Write every answer of a run folder, one line of JSON each, compressed."""
+    database = sqlite3.connect(f"file:{run / 'ledger.sqlite'}?mode=ro", uri=True)
+    rows = database.execute(
+        "SELECT key, request_json, text, finish_reason, prompt_tokens, completion_tokens FROM answers ORDER BY key"
+    ).fetchall()
+    path.write_bytes(lzma.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    print(f"{len(rows)} answers, {path.stat().st_size:,} bytes: {path}")
+
+
+def take_answers(path: Path, run: Path) -> None:
+    """Put answers that were kept into the ledger of a new run folder."""
+    run.mkdir()
+    with Ledger(run / "ledger.sqlite") as ledger:
+        for line in lzma.decompress(path.read_bytes()).splitlines():
+            key, request, *answer = json.loads(line)
+            names = ("text", "finish_reason", "prompt_tokens", "completion_tokens")
+            ledger.record(key, request, Answer(**dict(zip(names, answer, strict=True))))
+
+
 def main() -> None:
     """Prepare, run, and keep the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=sorted(path.parent.name for path in HERE.glob("*/study.yaml")))
-    name = parser.parse_args().name
+    parser.add_argument("--answers", action="store_true", help="keep the answers of the run folder, and run nothing")
+    given = parser.parse_args()
+    name = given.name
     if not DATA.is_dir():
         raise SystemExit(f"{DATA}: no such folder; set CUVEE_DATA to the folder of the data sets")
     link, folder = HERE / "data", HERE / name
@@ -403,7 +431,11 @@ def main() -> None:
         PREPARE[name](making)
         making.rename(made)
     cuvee = Path(sys.executable).with_name("cuvee")
-    run = folder / "run"
+    run, answers = folder / "run", folder / "answers.jsonl.xz"
+    if given.answers:
+        return keep_answers(run, answers)
+    if answers.is_file() and not run.exists():
+        take_answers(answers, run)
     command = [cuvee, "run", folder / "study.yaml", "--out", run, "--quiet"]
     shown = subprocess.run(command, capture_output=True, text=True)
     if shown.returncode:

@@ -205,7 +205,7 @@ REFUSED = [
     (lambda: AttributesDial(levels=[7], dimensions=TONES), r"level 7 needs as many combinations, dimensions have 6"),
     (lambda: AttributesDial(levels=[1], dimensions={"tone": "dry"}), r"dimension 'tone' has values 'dry'; give a list"),
     (lambda: AttributesDial(levels=[1], dimensions={"tone": []}), r"dimension 'tone' has values \[\]"),
-    (lambda: AttributesDial(levels=[1], dimensions={"a": ["x", "X "]}), r"none of them empty or repeated"),
+    (lambda: AttributesDial(levels=[1], dimensions={"a": ["x", "X "]}), r"none empty or repeated"),
     (lambda: AttributesDial(levels=[4], dimensions=TONES).check(LABELS, 3), r"'attributes': .* needs 4 rows"),
     (lambda: ExamplesDial(levels=[0]), r"'examples': level 0 must be a whole number, 1 or more"),
     (lambda: ExamplesDial(levels=[1], shown=0), r"'examples': shown 0 must be"),

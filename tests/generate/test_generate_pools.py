@@ -11,7 +11,7 @@ from aiohttp import web
 from asking import generate_pools
 from cuvee.corpus import normalise_text
 from cuvee.errors import ConfigError, EndpointUnreachable, GenerationError, ModelNotFound
-from cuvee.generate.calls import Failure, Sampling
+from cuvee.generate.calls import Failure, Sampling, request_json, request_key
 from cuvee.generate.client import LLMClient, OpenedLLM
 from cuvee.generate.dials import BaseThenRefineDial, CombinedDial, ParaphraseDial, SamplingDial, TabooDial, TopicsDial
 from cuvee.generate.filling import AcceptanceFilter, AcceptanceRules, Filling, fill_slots
@@ -354,10 +354,15 @@ class PickyClient(LLMClient):
     def answer_requests(self, requests, on_answer=None, _more=None):
         good = [r for r in requests if r.seed % 2 == 0]
         answers = dict(zip(good, super().answer_requests(good, on_answer), strict=True))
-        return [answers.get(r, Failure(reason="HTTP 400", message="odd", tries=3)) for r in requests]
+        failure = Failure(reason="HTTP 400", message="odd", tries=3)
+        for request in requests:
+            if request not in answers:
+                key = request_key(self._endpoint, request)
+                self._ledger.record_failure(key, request_json(self._endpoint, request), failure)
+        return [answers.get(request, failure) for request in requests]
 
 
-def test_a_client_may_return_failures_which_close_their_slots_and_are_journalled(llm, train):
+def test_failures_that_a_client_journals_close_their_slots(llm, train):
     llm.text = few_words
     slots = topics(2).slots("2", train.labels, 0, 8)
     writer = PromptWriter(train, WritingSpec(describe="texts", seed=1), "completions")

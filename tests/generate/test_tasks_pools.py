@@ -196,7 +196,7 @@ def test_drafts_serve_texts_and_not_pairs(llm):
     (pool,) = generate(llm, PASSAGES, dial)
     assert len(pool.corpus) == 12
     for kind in ("question", "instruction", "story"):
-        with pytest.raises(ConfigError, match=f"kind '{kind}' has two sides; kinds that it serves: label, query"):
+        with pytest.raises(ConfigError, match=f"kind '{kind}' has two sides; it serves: label, query"):
             generate(llm, CORPORA[kind], dial, kind=kind)
 
 
