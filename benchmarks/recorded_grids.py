@@ -36,7 +36,7 @@ from threadpoolctl import threadpool_limits
 from cuvee.recommend import AdaptiveSearch, PlannedTrial
 from cuvee.records import Cell, Draw, Trial
 from cuvee.store import read_trials
-from cuvee.study import open_study
+from cuvee.study.opening import open_study
 
 OUT = Path(__file__).parent / "grids"
 DRAWS, LEVELS = 10, 5

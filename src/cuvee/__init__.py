@@ -27,7 +27,8 @@ _ROOMS = {
     "TrialFailure",
     "registry": "trust_modules",
     "report.study_page": "plot_advice plot_measurements",
-    "study": "StudyResult run_study train_winner",
+    "study.opening": "run_study train_winner",
+    "study.outputs": "StudyResult",
     "train": "load_predictor train_model",
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}

@@ -41,8 +41,8 @@ from cuvee.records import TrialFailure as TrialFailure
 from cuvee.registry import trust_modules as trust_modules
 from cuvee.report.study_page import plot_advice as plot_advice
 from cuvee.report.study_page import plot_measurements as plot_measurements
-from cuvee.study import StudyResult as StudyResult
-from cuvee.study import run_study as run_study
-from cuvee.study import train_winner as train_winner
+from cuvee.study.opening import run_study as run_study
+from cuvee.study.opening import train_winner as train_winner
+from cuvee.study.outputs import StudyResult as StudyResult
 from cuvee.train import load_predictor as load_predictor
 from cuvee.train import train_model as train_model

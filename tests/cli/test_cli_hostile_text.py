@@ -16,7 +16,7 @@ from command_line import call, refused
 from cuvee.characters import to_json, to_markdown, visible
 from cuvee.corpus import load_corpus
 from cuvee.errors import ConfigError
-from cuvee.study import open_study
+from cuvee.study.opening import open_study
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 

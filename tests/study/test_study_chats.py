@@ -17,7 +17,7 @@ from test_study_kill import finished_trials
 from test_study_three_tasks import one_thread, writer  # noqa: F401
 
 from cuvee.generate.ledger import Ledger
-from cuvee.study import open_study, run_study
+from cuvee.study.opening import open_study, run_study
 from cuvee.study.status import read_status
 from local_llm import write_text
 

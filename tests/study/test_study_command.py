@@ -18,7 +18,7 @@ from test_study_run import counted, files, make_rows, write_pools
 from command_line import call, refused
 from cuvee.errors import ConfigError, CuveeError, TrialsAwaited
 from cuvee.records import Trial, TrialFailure
-from cuvee.study import open_study, run_study
+from cuvee.study.opening import open_study, run_study
 from cuvee.study.planning import plan_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.trust("command")]  # each is quick, together they are not

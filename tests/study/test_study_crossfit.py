@@ -17,8 +17,10 @@ from cuvee.corpus import Corpus, LockedTest
 from cuvee.errors import ConfigError, InputError, RunFolderMismatch, TrainingError
 from cuvee.execute import Stages
 from cuvee.store import RunFolder
-from cuvee.study import Flow, open_study, run_study, write_outputs
 from cuvee.study.crossfit import open_folds, write_choices
+from cuvee.study.flow import Flow
+from cuvee.study.opening import open_study, run_study
+from cuvee.study.outputs import write_outputs
 from cuvee.study.planning import plan_study
 from cuvee.study.status import read_status
 from cuvee.train.probe import train_probe

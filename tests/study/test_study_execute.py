@@ -19,7 +19,7 @@ from cuvee.encoders import HashingEncoder, KnownVectors
 from cuvee.errors import ConfigError, MissingDependency
 from cuvee.execute import Silent, Terms
 from cuvee.records import TrialFailure
-from cuvee.study import open_study, run_study
+from cuvee.study.opening import open_study, run_study
 from cuvee.study.status import read_status
 
 pytestmark = pytest.mark.trust("slow_trainer")

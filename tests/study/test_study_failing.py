@@ -12,7 +12,7 @@ from test_study_run import files, make_rows, write_pools
 
 from command_line import call
 from cuvee.errors import InputError, TrialsFailed
-from cuvee.study import open_study, run_study
+from cuvee.study.opening import open_study, run_study
 from cuvee.study.planning import plan_study
 from cuvee.study.status import read_status
 

@@ -7,8 +7,8 @@ import pytest
 
 from cuvee.errors import ConfigError, InputError, LeakError
 from cuvee.execute import Silent
-from cuvee.study import open_study
 from cuvee.study.demo import read_headlines
+from cuvee.study.opening import open_study
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 

@@ -8,8 +8,8 @@ from test_study_run import counted
 
 from cuvee.errors import BudgetReached, ConfigError, GenerationError
 from cuvee.execute import Silent
-from cuvee.study import open_study, run_study
 from cuvee.study.generation import retry_failed
+from cuvee.study.opening import open_study, run_study
 from cuvee.study.status import account_folder
 
 

@@ -12,8 +12,8 @@ from cuvee.config.reading import make_config
 from cuvee.errors import RunFolderError
 from cuvee.generate.ledger import Ledger
 from cuvee.store import RunFolder
-from cuvee.study import open_study
 from cuvee.study.generation import ASKED, MODELS, hash_model, identify_generator
+from cuvee.study.opening import open_study
 from cuvee.study.outputs import describe_generator
 from cuvee.study.status import account_folder
 from local_llm import LocalLLM

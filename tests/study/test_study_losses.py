@@ -2,7 +2,7 @@
 
 import pytest
 
-from cuvee.study import open_study
+from cuvee.study.opening import open_study
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 

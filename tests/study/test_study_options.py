@@ -6,7 +6,7 @@ import pytest
 
 from cuvee.errors import BudgetReached, ConfigError
 from cuvee.records import Trial
-from cuvee.study import open_study, run_study
+from cuvee.study.opening import open_study, run_study
 
 
 def look(settings, folder, local) -> dict[str, object]:

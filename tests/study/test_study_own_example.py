@@ -8,7 +8,7 @@ import pytest
 from test_study_run import files, make_rows, write_pools
 
 from cuvee.records import Trial
-from cuvee.study import open_study
+from cuvee.study.opening import open_study
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to.md"
 

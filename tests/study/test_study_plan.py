@@ -13,8 +13,8 @@ from cuvee.hub import without_hub
 from cuvee.recommend import plan_power
 from cuvee.recommend.wording import write_edge
 from cuvee.records.advice import Edge
-from cuvee.study import open_study, run_study
 from cuvee.study.draws import find_spreads
+from cuvee.study.opening import open_study, run_study
 from cuvee.study.planning import plan_study
 from cuvee.study.status import account_folder
 

@@ -7,7 +7,7 @@ import pytest
 from test_study_run import files, make_rows
 
 from cuvee.errors import ConfigError, InputError, RunFolderMismatch
-from cuvee.study import open_study, run_study
+from cuvee.study.opening import open_study, run_study
 
 SMALL = {"draws": {"generation": 2, "sampling": 1, "training": 1, "confirm": 0}}
 

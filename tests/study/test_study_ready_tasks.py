@@ -11,7 +11,7 @@ from cuvee.corpus import Corpus, write_corpus
 from cuvee.defects import grounded_share
 from cuvee.errors import ConfigError, InputError
 from cuvee.records import Cell, Draw
-from cuvee.study import open_study
+from cuvee.study.opening import open_study
 from cuvee.study.running import make_mixing
 from cuvee.train import TrainSettings, train_model
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cuvee.study import open_study
+from cuvee.study.opening import open_study
 
 DATA = Path(os.environ.get("CUVEE_DATA", Path(__file__).parents[3] / "shared" / "data")) / "gptaug_stackoverflow"
 pytestmark = [

@@ -8,8 +8,8 @@ from test_study_run import files, make_rows, write_pools
 from cuvee.errors import ConfigError
 from cuvee.probe import choose_l2
 from cuvee.records import Cell, Draw, Trial
-from cuvee.study import open_study, run_study
 from cuvee.study.grids import plan_grids
+from cuvee.study.opening import open_study, run_study
 from cuvee.study.planning import plan_study
 from cuvee.study.running import grid_recipes, make_mixing
 

@@ -10,7 +10,7 @@ import cuvee
 from cuvee.characters import to_markdown
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Silent
-from cuvee.study import open_study, run_study
+from cuvee.study.opening import open_study, run_study
 from cuvee.study.planning import plan_study
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -10,7 +10,7 @@ from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Silent
 from cuvee.recommend.search import LEAST_DRAWS
 from cuvee.records import TrialFailure
-from cuvee.study import open_study, run_study
+from cuvee.study.opening import open_study, run_study
 from cuvee.study.planning import plan_study
 
 SHARES = [0.1, 0.25, 0.4, 0.5]

@@ -7,8 +7,8 @@ import pyarrow.parquet as pa_parquet
 import pytest
 
 from cuvee.encoders import models
-from cuvee.study import run_study
 from cuvee.study.demo import read_headlines
+from cuvee.study.opening import run_study
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ from test_study_tasks import QUERIES, QUESTIONS, make, write_pair
 from command_line import call, refused
 from cuvee.defects import LeakFinder
 from cuvee.errors import InputError
-from cuvee.study import open_study
 from cuvee.study.generation import guard_leaks
+from cuvee.study.opening import open_study
 from cuvee.study.prepare import LEFT_OUT, read_sources
 
 

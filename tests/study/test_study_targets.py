@@ -16,8 +16,8 @@ from cuvee.execute import Silent, StageCounter, Stages
 from cuvee.generate.client import OpenedLLM
 from cuvee.measure import measure_corpus
 from cuvee.records import Estimate
-from cuvee.study import open_study
 from cuvee.study.generation import ASKED, DialPart, KeptLists, make_dials, make_score, wanted_levels
+from cuvee.study.opening import open_study
 from local_llm import WORDS
 
 pytestmark = pytest.mark.trust(__name__)

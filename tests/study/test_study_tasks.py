@@ -5,7 +5,7 @@ import json
 import pytest
 
 from command_line import call, refused
-from cuvee.study import open_study
+from cuvee.study.opening import open_study
 from local_llm import write_text
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not

@@ -16,7 +16,8 @@ from cuvee.execute import Silent
 from cuvee.generate.ledger import Ledger
 from cuvee.records import Trial, TrialFailure
 from cuvee.report.tables import write_number
-from cuvee.study import open_study, run_study, train_advised
+from cuvee.study.opening import open_study, run_study
+from cuvee.study.outputs import train_advised
 from cuvee.study.planning import plan_study
 from cuvee.study.status import read_status
 from cuvee.train import TrainSettings, load_predictor, train_model

@@ -13,7 +13,7 @@ from command_line import call, refused
 from cuvee.config.reading import make_config, read_config
 from cuvee.errors import ConfigError, MissingDependency
 from cuvee.execute import Silent
-from cuvee.study import open_study, run_study
+from cuvee.study.opening import open_study, run_study
 from cuvee.study.outputs import tracking_uri
 
 

@@ -13,8 +13,8 @@ from command_line import call
 from cuvee.corpus.formats import read_table
 from cuvee.errors import ConfigError, TrialsAwaited
 from cuvee.records.advice import Lean
-from cuvee.study import open_study, run_study
 from cuvee.study.grids import rows_at_hand
+from cuvee.study.opening import open_study, run_study
 from cuvee.study.outputs import find_advised, train_advised
 
 pytestmark = [pytest.mark.slow, pytest.mark.trust("command", __name__)]  # each is quick, together they are not

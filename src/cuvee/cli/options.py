@@ -27,7 +27,7 @@ from cuvee.registry import trust_modules
 if TYPE_CHECKING:
     from cuvee.config.generators import ReaderConfig
     from cuvee.report import CardFacts
-    from cuvee.study import Flow
+    from cuvee.study.flow import Flow
 
 Command = Callable[..., None]
 _NAMED = inspect.Parameter.KEYWORD_ONLY
@@ -182,7 +182,7 @@ def find_study(path: Path) -> Path:
 def open_shown(path: Path, out: Path | None = None) -> Iterator[Flow]:
     """A study opened from study.yaml or from a run folder, with progress on stderr."""
     from cuvee.config.reading import read_config
-    from cuvee.study import open_study
+    from cuvee.study.opening import open_study
 
     config, folder = find_study(path), path if path.is_dir() else None
     try:

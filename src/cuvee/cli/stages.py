@@ -22,7 +22,8 @@ from cuvee.records.measurement import write_seconds
 
 if TYPE_CHECKING:
     from cuvee.config.schema import StudyConfig
-    from cuvee.study import Flow, StudyResult
+    from cuvee.study.flow import Flow
+    from cuvee.study.outputs import StudyResult
     from cuvee.study.planning import PowerPlan, StudyPlan
 
 _FROM_OPTIONS = {"draws.time": "--time", "generator.base_url": "--base-url", "generator.model": "--model"}
@@ -140,7 +141,8 @@ def demo(
     small: Annotated[bool, Option("--small", help="one dial and fewer draws: about a minute")] = False,
 ) -> None:
     """Run the demo: BBC headlines, the embedded LLM, three dials; offline, about 8 minutes on 2 cores."""
-    from cuvee.study import make_demo, open_study
+    from cuvee.study.demo import make_demo
+    from cuvee.study.opening import open_study
 
     folder = out or Path("runs/demo-small" if small else "runs/demo")
     with console.Display() as display, open_study(make_demo(folder, small=small), out=folder, listener=display) as flow:
@@ -151,7 +153,7 @@ def demo(
 
 def _finish(flow: Flow, *, wants_blend: bool = False) -> StudyResult | TrialsFailed:
     """Do all that is missing; of a study of whose blends no trial finished the error."""
-    from cuvee.study import write_outputs
+    from cuvee.study.outputs import write_outputs
 
     try:
         return write_outputs(flow, wants_blend=wants_blend)
@@ -230,7 +232,7 @@ def report(
     charts: Annotated[Path | None, Option(help="a folder for each chart as SVG, PNG and CSV, for papers")] = None,
 ) -> None:
     """Write the report and the recommended blend of a study; runs what is missing."""
-    from cuvee.study import write_outputs
+    from cuvee.study.outputs import write_outputs
 
     with open_shown(study) as flow:
         result = write_outputs(flow, charts=charts)

@@ -92,7 +92,7 @@ def train(
 ) -> None:
     """Train a model on a blend; or on what a study advises, with all real rows, into RUN/model."""
     if options.is_study(target):
-        from cuvee.study import train_advised
+        from cuvee.study.outputs import train_advised
 
         options.refuse_others(ctx, "target")
         with options.open_shown(target) as flow:
