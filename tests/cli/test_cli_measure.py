@@ -195,7 +195,7 @@ def test_bad_input_gets_one_line(texts, vectors, tmp_path, capsys):
     line = refused(capsys, "measure", "--embeddings", x, "--against-embeddings", tmp_path / "narrow.npy")
     assert "3 dimensions" in line and "16" in line
     pq.write_table(pa.table({"a": [1, 2]}), tmp_path / "none.parquet")
-    assert "one column of lists" in refused(capsys, "measure", "--embeddings", tmp_path / "none.parquet")
+    assert "one column of float lists" in refused(capsys, "measure", "--embeddings", tmp_path / "none.parquet")
     pq.write_table(pa.table({"v": [[1.0, 2.0], [1.0]]}), tmp_path / "ragged.parquet")
     assert "lengths differ" in refused(capsys, "measure", "--embeddings", tmp_path / "ragged.parquet")
 

@@ -200,7 +200,7 @@ def test_what_does_not_fit_is_one_line(labelled, folder_of, asked, tmp_path, cap
     ranker, writer = folder_of(Letters(), "ranks"), folder_of(Words(), "writes")
     assert "which? give a file" in refused(capsys, "predict", ranker, asked, "--out", out)
     assert "--per-label has no effect" in refused(capsys, "evaluate", ranker, asked, "--per-label")
-    assert "is a model for generation, not for classification" in refused(
+    assert "is a model for generation; give one for classification" in refused(
         capsys, "evaluate", *probe, "--label", "kind", "--compare", writer
     )
     assert "no such file" in refused(capsys, "predict", writer, tmp_path / "gone.csv", "--out", out)

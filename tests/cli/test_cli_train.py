@@ -88,7 +88,7 @@ def test_a_setting_changes_the_model(blend, tmp_path, capsys, loss, setting, val
         (["--set", "q=7"], "q is 7"),
         (["--set", "q=0.5"], "q"),
         (["--set", "lora_rank=8"], "lora_rank"),
-        (["--task", "translation"], "--task is 'translation'"),
+        (["--task", "translation"], "'translation' is not one of"),
     ],
 )
 def test_what_does_not_fit_is_one_line(blend, tmp_path, capsys, options, says):

@@ -374,7 +374,9 @@ def test_a_broken_checkpoint_and_a_full_disk_get_one_line(tmp_path):
     whole = (tmp_path / CHECKPOINT_FILE).read_bytes()
     for broken in (b"", b"broken", whole[:-200], (tmp_path / "older").read_bytes()):
         (tmp_path / CHECKPOINT_FILE).write_bytes(broken)
-        with pytest.raises(InputError, match=r"checkpoint\.pt cannot be loaded \(.*\); delete it to train from the"):
+        with pytest.raises(
+            InputError, match=r"checkpoint\.pt cannot be loaded \(.*\); delete it to train from the start"
+        ):
             run(tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="the checkpoint cannot be written"):
