@@ -172,7 +172,7 @@ def test_mix_refuses_a_blend_that_holds_held_out_rows(pool, headlines, tmp_path,
         (["--out", "folder", "--licence", "Not A Licence"], "--licence: 'Not A Licence' is no licence identifier"),
         (["--out", "folder", "--language", "english"], "--language is 'english'"),
         (["--out", "folder", "--public"], "--public has no effect here"),
-        (["--task", "translation"], "--task is 'translation'"),
+        (["--task", "translation"], "'translation' is not one of"),
         (["--share", "1"], "--share is 1, which augment cannot reach"),
     ],
 )
