@@ -69,6 +69,17 @@ def to_plain(
     return value if is_plain else other(value)
 
 
+def no_number(value: object) -> object:
+    """None in place of a number that is not finite, for ``to_plain``.
+
+    Raises:
+        TypeError: it is anything else.
+    """
+    if not isinstance(value, float):
+        raise TypeError(f"a result holds a value of type {type(value).__name__}: {value!r}")
+    return None
+
+
 def check_name(name: str) -> str:
     """The name itself.
 

@@ -15,7 +15,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from cuvee._version import __version__
-from cuvee.characters import to_plain
+from cuvee.characters import no_number, to_plain
 from cuvee.collapse.exact import SCORES, run_exact
 from cuvee.config.collapse import CausalModel, CollapseConfig, TrainedModel, best_weight
 from cuvee.config.reading import config_to_yaml, make_config
@@ -112,7 +112,7 @@ def collapse_to_json(result: CollapseResult) -> dict[str, object]:
 
     def other(value: object) -> object:
         if not isinstance(value, np.ndarray):
-            return None
+            return no_number(value)
         whole = value.ndim < 2 or value.shape[1] <= 20
         return to_plain((value if whole else value.mean(axis=1)).tolist(), other=other)
 

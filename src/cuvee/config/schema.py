@@ -143,10 +143,12 @@ class MixConfig(Section):
             ready_made: pools are files, so that more rows cost nothing; else the share of the shape test is asked too.
         """
         amounts, shares = self.amounts or (), self.shares or ()
-        if not amounts and not shares and ready_made and self.regime == "augment":
+        if amounts and not ready_made:
+            shares = (self.shape_share,)
+        elif not amounts and not shares and ready_made and self.regime == "augment":
             amounts = FILE_AMOUNTS
-        elif not shares:
-            shares = () if ready_made and amounts else (self.shape_share,) if amounts else DEFAULT_SHARES
+        elif not amounts and not shares:
+            shares = DEFAULT_SHARES
         given = [sections.read_amount(amount, rows_per_label) for amount in amounts]
         given += [sections.amount_of(share) for share in shares]
         found = sorted({sections.share_of(amount) for amount in given if amount})

@@ -18,8 +18,9 @@ _PLAIN_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=("
 
 Api = Literal["chat", "completions"]
 MOST_AT_ONCE = 256  # requests that may be under way at each replica where no other number is given
-# Parameters that requests always carry (``stop`` if set), unless the endpoint is told to leave them out.
+# Settings of sampling that a request carries where they are set.
 SAMPLING = ("temperature", "top_p", "max_tokens", "stop", "min_p", "top_k")
+# Parameters that requests always carry (``stop`` if set), unless the endpoint is told to leave them out.
 OMISSIBLE = ("temperature", "top_p", "seed", "stop", "max_tokens")
 
 
@@ -180,8 +181,9 @@ def _determinants(endpoint: Endpoint, request: Request) -> dict[str, object]:
     if request.schema is not None:
         del body["response_format"]
         found["schema"] = request.schema  # as text: the order of its properties is that of the answer's
-    own = {"omit": sorted(endpoint.omit), "extra_body": dict(endpoint.extra_body), "system": endpoint.system}
-    return found | {name: value for name, value in own.items() if value and value != "send"}
+    system = "" if endpoint.system == "send" else endpoint.system
+    own = {"omit": sorted(endpoint.omit), "extra_body": dict(endpoint.extra_body), "system": system}
+    return found | {name: value for name, value in own.items() if value}
 
 
 @lru_cache(maxsize=64)

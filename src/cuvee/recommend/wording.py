@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from cuvee.characters import to_plain
+from cuvee.characters import no_number, to_plain
 from cuvee.recommend.cells import ComparedCells
 from cuvee.recommend.shapes import DIVERSITY
 from cuvee.recommend.statistics import is_ruled_out
@@ -351,4 +351,4 @@ def advice_to_json(advice: Advice) -> dict[str, object]:
     The same trials give the same bytes. Numbers that are not finite become None.
     """
     derived = {Cell: "key", SensitivityTable: "robust"}
-    return cast("dict[str, object]", to_plain(advice, other=lambda _: None, derived=derived))
+    return cast("dict[str, object]", to_plain(advice, other=no_number, derived=derived))

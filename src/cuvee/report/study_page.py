@@ -379,7 +379,7 @@ def _score_row(data: ReportData, summary: CellSummary) -> Row:
     cell, gain, standing = (
         summary.cell,
         tables.find_gain(summary.gains, "real-only"),
-        tables.tell_standing(data, summary, data.compared),
+        tables.tell_standing(data, summary),
     )
     low = None if gain is None else 100 * (summary.accuracy + gain.low - gain.value)
     high = None if gain is None else 100 * (summary.accuracy + gain.high - gain.value)

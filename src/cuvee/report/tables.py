@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from cuvee import records
 from cuvee.records.generation import GenerationAccount
@@ -77,7 +78,7 @@ class RunRecord:
     study_yaml: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ReportData:
     """Everything the page shows; only ``title``, ``advice`` and ``levels`` are needed.
 
@@ -140,7 +141,7 @@ class ReportData:
         dials = dict.fromkeys(level.dial for level in self.levels)
         return {dial: ranks[dial] for dial in dials}
 
-    @property
+    @cached_property
     def compared(self) -> tuple[records.CellSummary, ...]:
         """The cells of the trainer, loss and number of real rows that the choice was made with; of ``ce`` baselines."""
         own = [c for c in self.advice.cells if c.cell.trainer == self.design.trainer]
@@ -284,32 +285,31 @@ def list_tiles(data: ReportData) -> list[tuple[str, Number]]:
 
 def list_cells(data: ReportData) -> list[tuple[records.CellSummary, str]]:
     """Every cell, those of the grid trainer first, and how it stands: the best, not distinguishable from it, lower."""
-    compared = data.compared
-    cells = sorted(data.advice.cells, key=lambda s: (s.cell.trainer != data.design.trainer, s not in compared))
-    return [(summary, tell_standing(data, summary, compared)) for summary in cells]
+    cells = sorted(data.advice.cells, key=lambda s: (s.cell.trainer != data.design.trainer, s not in data.compared))
+    return [(summary, tell_standing(data, summary)) for summary in cells]
 
 
 def list_leaders(data: ReportData) -> list[tuple[records.CellSummary, str]]:
     """The blends at the tested share, the best wherever it is, and their baselines, by accuracy."""
-    best, share, compared = data.advice.best, data.design.tested_share, data.compared
+    best, share = data.advice.best, data.design.tested_share
     found = [
         s
-        for s in compared
+        for s in data.compared
         if s.cell.kind in ("real-only", "untuned")
         or (best is not None and s.cell == best.cell)
         or (s.cell.kind in ("blend", "real-duplicated") and is_share(s.cell.share, share))
     ]
-    return [(summary, tell_standing(data, summary, compared)) for summary in sorted(found, key=lambda s: -s.accuracy)]
+    return [(summary, tell_standing(data, summary)) for summary in sorted(found, key=lambda s: -s.accuracy)]
 
 
-def tell_standing(data: ReportData, summary: records.CellSummary, compared: Collection[records.CellSummary]) -> str:
+def tell_standing(data: ReportData, summary: records.CellSummary) -> str:
     """How a cell stands against the best, in a word or two."""
     advice, cell = data.advice, summary.cell
     if advice.best is not None and cell == advice.best.cell:
         return "best"
     if any(cell == other.cell for other in advice.not_distinguished):
         return "not distinguishable"
-    return "lower" if advice.best is not None and cell.kind == "blend" and summary in compared else ""
+    return "lower" if advice.best is not None and cell.kind == "blend" and summary in data.compared else ""
 
 
 def list_metric_tables(data: ReportData) -> list[tuple[str, dict[str, records.Measurement], list[str]]]:
