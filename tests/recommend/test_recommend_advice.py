@@ -313,6 +313,8 @@ def test_words_and_values_are_the_same_each_time():
     assert json.dumps(advice_to_json(first)) == json.dumps(advice_to_json(second))
     assert str(first) == str(second)
     plain = json.loads(json.dumps(advice_to_json(first), allow_nan=False))
+    with pytest.raises(TypeError, match="a result holds a value of type int64"):
+        advice_to_json(replace(first, failures=np.int64(1)))
     assert plain["decision"] == "use" and plain["best"]["cell"]["key"] == first.best.cell.key
     assert plain["best"]["gains"][0]["value"] == first.best.gains[0].value
     assert plain["checks"][0]["estimates"][0]["value"] == 20.0
