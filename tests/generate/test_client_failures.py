@@ -282,11 +282,12 @@ def test_when_a_request_is_hopeless(llm, monkeypatch):
     now = 1000.0
     monkeypatch.setattr("cuvee.generate.replicas.time.monotonic", lambda: now)
     patience = RetryPolicy(llm.endpoint(give_up_s=300.0))
-    assert patience.is_hopeless(trouble(now, MOST_TRIES))
-    assert not patience.is_hopeless(trouble(now, MOST_TRIES - 1))
-    assert not patience.is_hopeless(trouble(now - 299, 2))
-    assert patience.is_hopeless(trouble(now - 300, 2))
-    assert not patience.is_hopeless(trouble(now - 300, 1))
+    patience.note_success(now)  # so it is the request that fails, not the endpoint
+    assert patience.wait_seconds(trouble(now, MOST_TRIES), 1) is None
+    assert patience.wait_seconds(trouble(now, MOST_TRIES - 1), 1) is not None
+    assert patience.wait_seconds(trouble(now - 299, 2), 1) is not None
+    assert patience.wait_seconds(trouble(now - 300, 2), 1) is None
+    assert patience.wait_seconds(trouble(now - 300, 1), 1) is not None
 
 
 def test_only_failures_with_an_answer_in_between_are_the_requests_own():
